@@ -1,0 +1,233 @@
+"""Everything that can be set, in one validated, immutable object."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from icr_rag.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class RerankerConfig(BaseModel):
+    """Settings of a `Reranker`. Immutable; checked when it is made.
+
+    Raises:
+        ConfigError: naming the field, the value received and the values allowed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    # --- the model -------------------------------------------------------------------------
+    model: str = Field(
+        "smollm2-135m",
+        min_length=1,
+        description="Hub name, local Hugging Face folder, GGUF file, or the embedded model "
+        "'smollm2-135m'.",
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
+    device: str = Field("auto", description="'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'.")
+    device_map: str | dict[str, str | int] | None = Field(
+        None, description="Spread the model over devices, as in transformers; replaces `device`."
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="Type of the weights. 'auto': what the checkpoint has on an accelerator, the "
+        "faster of float32 and bfloat16, by measurement, on a CPU.",
+    )
+    attn_implementation: Literal["sdpa", "flash_attention_2", "eager"] = Field(
+        "sdpa", description="The attention kernel that computes the layers' outputs."
+    )
+    quantization: Literal["4bit", "8bit"] | None = Field(
+        None, description="Quantise the weights while loading (bitsandbytes)."
+    )
+    local_files_only: bool = Field(False, description="Never contact a hub or package index.")
+    cache_dir: str | None = Field(None, description="Folder for downloaded and converted models.")
+    trust_remote_code: bool = Field(
+        False, description="Run Python code that comes with a hub model. Off unless you turn it on."
+    )
+
+    # --- what is read ----------------------------------------------------------------------
+    layers: Literal["auto", "all"] | tuple[int, int] = Field(
+        "auto",
+        description="Layers read, 0-indexed: (first, last) inclusive, 'all', or 'auto': the "
+        "published or measured window of a known model, else the four middle layers.",
+    )
+    heads: tuple[tuple[int, int], ...] | None = Field(
+        None, description="Read only these (layer, head) pairs, 0-indexed. None: all heads."
+    )
+    double_query: bool = Field(
+        False,
+        description="Documents, query, instruction, query; only the second copy is read.",
+    )
+    calibration: Literal["null", "none"] = Field(
+        "null", description="Subtract the reading of a content-free query, or do not."
+    )
+    null_query: str = Field("N/A", min_length=1, description="The content-free query.")
+    token_mask: bool = Field(
+        True,
+        description="Drop a document's tokens at or below the mean minus two standard deviations.",
+    )
+    aggregation: Literal["sum", "mean"] = Field(
+        "sum", description="A document's score is the sum (as published) or mean over its tokens."
+    )
+
+    # --- the prompt ------------------------------------------------------------------------
+    order: Literal["best_last", "given"] = Field(
+        "best_last",
+        description="Place the first candidate last, nearest to the query, or keep the order.",
+    )
+    instruction: str = Field(
+        "retrieval", description="'retrieval', 'question_answering', or your own sentence."
+    )
+    max_document_tokens: int | None = Field(
+        None, ge=1, description="Cut longer documents; which ones is in `usage.truncated`."
+    )
+    max_query_tokens: int | None = Field(
+        None, ge=1, description="Cut a longer query; None: a query that does not fit is an error."
+    )
+
+    # --- long lists ------------------------------------------------------------------------
+    window: int | None = Field(
+        None, ge=2, description="Documents per prompt. None: as many as fit the token budget."
+    )
+    stride: int | None = Field(
+        None, ge=1, description="How far windows slide up. None: half a window."
+    )
+    token_budget: int | None = Field(
+        None, ge=64, description="Most tokens in one prompt. None: the model's context length."
+    )
+    prefill_chunk: int | None = Field(
+        None, ge=1, description="Tokens run through the layers at once. None: chosen by device."
+    )
+
+    # --- the result ------------------------------------------------------------------------
+    top_n: int | None = Field(None, ge=0, description="How many documents to return. None: all.")
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise ConfigError(_explain(error)) from error
+
+    @field_validator("device")
+    @classmethod
+    def _check_device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+            raise ValueError("allowed are 'auto', 'cpu', 'cuda', 'cuda:N' and 'mps'")
+        return value
+
+    @field_validator("layers")
+    @classmethod
+    def _check_layers(cls, value: str | tuple[int, int]) -> str | tuple[int, int]:
+        if isinstance(value, tuple) and not 0 <= value[0] <= value[1]:
+            raise ValueError(
+                "a layer window is (first, last), 0-indexed, inclusive, 0 <= first <= last"
+            )
+        return value
+
+    @field_validator("heads")
+    @classmethod
+    def _check_heads(
+        cls, value: tuple[tuple[int, int], ...] | None
+    ) -> tuple[tuple[int, int], ...] | None:
+        if value is None:
+            return None
+        if not value:
+            raise ValueError("an empty list of heads reads nothing; use None for all heads")
+        if any(layer < 0 or head < 0 for layer, head in value):
+            raise ValueError("heads are (layer, head) pairs, both counted from 0")
+        if len(set(value)) != len(value):
+            raise ValueError("a (layer, head) pair is listed twice")
+        return value
+
+    @field_validator("instruction")
+    @classmethod
+    def _check_instruction(cls, value: str) -> str:
+        if value not in ("retrieval", "question_answering") and len(value.split()) < 2:
+            raise ValueError("allowed are 'retrieval', 'question_answering' or a whole sentence")
+        return value
+
+    @model_validator(mode="after")
+    def _check_together(self) -> RerankerConfig:
+        if self.stride is not None and self.window is not None and self.stride >= self.window:
+            raise ValueError(
+                f"stride ({self.stride}) must be smaller than window ({self.window}), "
+                "so that windows overlap"
+            )
+        if self.heads is not None and isinstance(self.layers, tuple):
+            first, last = self.layers
+            outside = [pair for pair in self.heads if not first <= pair[0] <= last]
+            if outside:
+                raise ValueError(f"heads {outside} lie outside layers={self.layers}")
+        if self.device_map is not None and self.device != "auto":
+            raise ValueError("device and device_map exclude each other; set one of them")
+        return self
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RerankerConfig:
+        """The configuration that `to_dict` wrote."""
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON types; `from_dict` gives an equal configuration back."""
+        return self.model_dump(mode="json")
+
+    def replace(self, **changes: Any) -> RerankerConfig:
+        """A copy with some fields changed, checked again."""
+        return type(self)(**{**self.model_dump(), **changes})
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> RerankerConfig:
+        """Read a YAML (.yaml, .yml) or TOML (.toml) file whose keys are this class's fields.
+
+        Raises:
+            ConfigError: if the file is missing, cannot be parsed, or has a wrong field.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"cannot read configuration {path}: {error}") from error
+        try:
+            if path.suffix in (".yaml", ".yml"):
+                values = yaml.safe_load(text)
+            elif path.suffix == ".toml":
+                values = tomllib.loads(text)
+            else:
+                raise ConfigError(f"{path}: allowed are .yaml, .yml and .toml")
+        except (yaml.YAMLError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{path} cannot be parsed: {error}") from error
+        if values is None:
+            values = {}
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path} must hold fields and values, not a {type(values).__name__}")
+        return cls(**values)
+
+
+def _explain(error: ValidationError) -> str:
+    """Pydantic's findings as one line each: field, value received, what is allowed."""
+    lines = []
+    for item in error.errors():
+        name = str(item["loc"][0]) if item["loc"] else ""
+        if item["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(name, RerankerConfig.model_fields, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else (
+                "known are " + ", ".join(RerankerConfig.model_fields)
+            )
+            lines.append(f"unknown setting {name!r}; {hint}")
+            continue
+        message = item["msg"].removeprefix("Value error, ")
+        lines.append(f"{name}={item['input']!r}: {message}" if name else message)
+    return "; ".join(dict.fromkeys(lines))

@@ -1,0 +1,172 @@
+"""What goes in and what comes out: documents, rankings, attention readings, usage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from icr_rag.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text to be ranked. ``id`` and ``metadata`` are carried along and never looked at."""
+
+    text: str
+    title: str | None = None
+    id: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def content(self) -> str:
+        """What the model reads: the title on its own line, then the text."""
+        return f"{self.title}\n{self.text}" if self.title else self.text
+
+
+#: What `rank` takes as a document: a string, a `Document`, or a mapping with "text" and,
+#: if it has them, "title", "id" (or "_id") and "metadata".
+DocumentLike = str | Document | Mapping[str, Any]
+
+
+def as_document(value: DocumentLike, index: int) -> Document:
+    """Return ``value`` as a `Document` without changing it.
+
+    Raises:
+        InputError: naming the position, for anything that carries no text.
+    """
+    if isinstance(value, Document):
+        document = value
+    elif isinstance(value, str):
+        document = Document(value)
+    elif isinstance(value, Mapping):
+        if "text" not in value:
+            raise InputError(
+                f"document {index} is a mapping without 'text' (its keys: {sorted(map(str, value))}); "
+                "give it a 'text' and, if there is one, a 'title'"
+            )
+        identifier = value.get("id", value.get("_id"))
+        document = Document(
+            value["text"],
+            value.get("title"),
+            None if identifier is None else str(identifier),
+            value.get("metadata") or {},
+        )
+    else:
+        raise InputError(
+            f"document {index} is a {type(value).__name__}; allowed are str, icr_rag.Document "
+            "and a mapping with 'text'"
+        )
+    if not isinstance(document.text, str):
+        raise InputError(
+            f"document {index} has a text of type {type(document.text).__name__}; it must be str"
+        )
+    if document.title is not None and not isinstance(document.title, str):
+        raise InputError(
+            f"document {index} has a title of type {type(document.title).__name__}; "
+            "it must be str or None"
+        )
+    return document
+
+
+class Span(NamedTuple):
+    """Half-open range of token positions in a prompt: ``token_ids[start:end]``."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class RankedDocument:
+    """One hit: the document, its position in the input, and its score (higher is better)."""
+
+    index: int
+    score: float
+    document: Document
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a ranking cost.
+
+    Attributes:
+        tokens: tokens run through the model, over all windows.
+        layers: the layers read, ascending, 0-indexed.
+        windows: forward passes over a window of documents (1 when all fit in one prompt).
+        truncated: input indices of documents that were cut to fit, ascending.
+        query_truncated: True if the query was cut to ``max_query_tokens``.
+        seconds: wall-clock seconds per phase: "prompt", "forward", "score", "total".
+    """
+
+    tokens: int = 0
+    layers: tuple[int, ...] = ()
+    windows: int = 0
+    truncated: tuple[int, ...] = ()
+    query_truncated: bool = False
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ranking(Sequence[RankedDocument]):
+    """Documents, best first; behaves like a read-only list of `RankedDocument`.
+
+    Attributes:
+        hits: the best ``top_n`` documents, best first.
+        scores: one float per *input* document, in input order, also for those that ``top_n``
+            cut. Higher is better. Scores are relative to this query and this list.
+        score_groups: one integer per input document. Two scores may be compared only if their
+            groups are equal: documents of one group were read together in one window. Blank
+            documents, which are never read, are group -1.
+        usage: tokens, layers, windows, truncated documents, seconds.
+    """
+
+    hits: tuple[RankedDocument, ...]
+    scores: tuple[float, ...]
+    score_groups: tuple[int, ...]
+    usage: Usage
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.hits[index]
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[RankedDocument]:
+        return iter(self.hits)
+
+    @property
+    def comparable(self) -> bool:
+        """True if all scores come from one window, so that any two of them compare."""
+        return len({group for group in self.score_groups if group >= 0}) <= 1
+
+
+@dataclass(frozen=True)
+class AttentionReading:
+    """Attention from the query's tokens to every token of one prompt.
+
+    Attributes:
+        token_ids: the whole prompt, as it was run.
+        spans: one half-open token span per input document, in input order. Blank documents
+            have an empty span; documents with the same content share one.
+        query_rows: the rows of the prompt that were read: the tokens of the query's text.
+        layers: the layers read, ascending, 0-indexed; the first axis of the readings.
+        query: float32 [layer, head, token], attention probability, mean over the query rows.
+            Rows sum to 1. Heads that were not asked for (``heads=``) are zero.
+        null: the same for the content-free query, on the same token axis. The tail of the null
+            prompt has tokens of its own, so that from the end of the last document on its
+            columns are zero. None with ``calibration="none"``.
+        null_token_ids: the whole null prompt; it begins with the same head and documents.
+        null_query_rows: the rows of the null prompt that were read.
+    """
+
+    token_ids: list[int]
+    spans: list[Span]
+    query_rows: slice
+    layers: list[int]
+    query: torch.Tensor
+    null: torch.Tensor | None
+    null_token_ids: list[int]
+    null_query_rows: slice
