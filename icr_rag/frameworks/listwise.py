@@ -1,0 +1,80 @@
+"""Listwise: all documents in one prompt, or in windows that slide from the bottom to the top.
+
+The windows are those of RankGPT and of the Selective-ICR paper: rank the last window, carry its
+best documents into the next one above, and so on, so that a good document at the very end can
+travel to the top. Works on numbers alone; it holds no model code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from icr_rag.ranking import stable_order
+
+
+@dataclass(frozen=True)
+class WindowedScores:
+    """The outcome of a listwise ranking of n items.
+
+    Attributes:
+        order: positions of the items, best first.
+        scores: one per item, from the last window that read it; higher is better.
+        groups: one per item, the number of that window. Scores compare within a group only.
+    """
+
+    order: list[int]
+    scores: list[float]
+    groups: list[int]
+
+
+def rank_listwise(
+    count: int,
+    score: Callable[[Sequence[int]], Sequence[float]],
+    fits: Callable[[Sequence[int]], bool],
+    window: int | None = None,
+    stride: int | None = None,
+) -> WindowedScores:
+    """Rank items 0 to count - 1, given in first-stage order.
+
+    Args:
+        count: how many items.
+        score: scores of the items of one window, given in their present order, best first.
+        fits: whether these items fit in one prompt. Any two items must.
+        window: most items in one window; None: as many as fit.
+        stride: how many places windows move up; None: half of the window at hand.
+    """
+    order = list(range(count))
+    scores = [0.0] * count
+    groups = [0] * count
+    end, number = count, 0
+    while end > 0:
+        start = _window_start(order, end, fits, window)
+        items = order[start:end]
+        for item, value in zip(items, score(items), strict=True):
+            scores[item], groups[item] = value, number
+        order[start:end] = [items[i] for i in stable_order([scores[item] for item in items])]
+        if start == 0:
+            break
+        # The best of this window compete again in the next one. It must take in at least one
+        # new item, or the windows would never reach the top.
+        size = end - start
+        carried = max(1, size - (size // 2 if stride is None else min(stride, size - 1)))
+        while carried > 1 and not fits(order[start - 1 : start + carried]):
+            carried -= 1
+        if window is not None:
+            carried = min(carried, window - 1)
+        end = start + carried
+        number += 1
+    return WindowedScores(order, scores, groups)
+
+
+def _window_start(
+    order: Sequence[int], end: int, fits: Callable[[Sequence[int]], bool], window: int | None
+) -> int:
+    """The first position of the longest window that ends before ``end``."""
+    lowest = 0 if window is None else max(0, end - window)
+    start = end - 1
+    while start > lowest and fits(order[start - 1 : end]):
+        start -= 1
+    return start

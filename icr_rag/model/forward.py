@@ -1,0 +1,193 @@
+"""Run a prompt through the lower layers once and read attention from its tails.
+
+The prefix (header, documents, instruction) goes through the model in chunks and leaves its keys
+and values in a cache. Then all tails (the query, the null query) are packed side by side into one
+short pass over that cache; each sees the prefix and itself.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from icr_rag.errors import DeviceMemoryError, NonFiniteScoreError, UnsupportedModelError
+from icr_rag.model import tap
+from icr_rag.model.view import make_view
+
+logger = logging.getLogger(__name__)
+
+#: Below this many tokens a smaller chunk saves no memory worth having.
+SMALLEST_CHUNK = 16
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What follows the prefix: token ids, and which of them are the query rows (half-open).
+
+    Tokens behind the last row (the assistant header) belong to the prompt, but no row sees them,
+    so they are not run.
+    """
+
+    token_ids: Sequence[int]
+    rows: slice
+
+
+@torch.inference_mode()
+def read_tails(
+    decoder: nn.Module,
+    prefix_ids: Sequence[int],
+    tails: Sequence[Tail],
+    layers: Sequence[int],
+    *,
+    heads: dict[int, list[int] | None] | None = None,
+    kernel: str = "sdpa",
+    chunk: int,
+    sum_heads: bool = False,
+) -> list[torch.Tensor]:
+    """Attention from each tail's query rows to every token before them.
+
+    Args:
+        decoder: as `find_decoder` gives it; not changed.
+        prefix_ids: tokens shared by all tails; at least one.
+        tails: at least one.
+        layers: layers to read, ascending; layers above the last are not run.
+        heads: layer -> heads to read, None for all of that layer.
+        kernel: attention implementation underneath.
+        chunk: prefix tokens run at once; less needs less memory.
+        sum_heads: add the heads of a layer up.
+
+    Returns:
+        One float32 tensor per tail on the CPU, [layer, head, prefix + tail tokens up to the last
+        row], or [layer, prefix + tail tokens up to the last row] with ``sum_heads``: attention
+        probability, mean over the tail's query rows.
+
+    Raises:
+        UnsupportedModelError: if a layer did not come by the attention tap.
+        NonFiniteScoreError: if a reading is NaN or infinite.
+    """
+    from transformers import DynamicCache
+
+    tap.register()
+    last = layers[-1]
+    view = make_view(decoder, last + 1)
+    device = _input_device(decoder)
+    # Made without a configuration, the cache keeps every key of sliding-window layers too: a
+    # reading then covers all tokens, and the mask says which are seen.
+    cache = DynamicCache()
+
+    for begin in range(0, len(prefix_ids), chunk):
+        part = prefix_ids[begin : begin + chunk]
+        _run(view, tap.Pass(kernel, last), part, range(begin, begin + len(part)), cache, device)
+
+    packed, token_ids, positions = [], [], []
+    for tail in tails:
+        run = list(tail.token_ids[: tail.rows.stop])
+        packed.append(tap.PackedTail(len(token_ids), len(run), tail.rows))
+        token_ids += run
+        positions += range(len(prefix_ids), len(prefix_ids) + len(run))
+    reading = tap.Pass(
+        kernel,
+        last,
+        prefix_length=len(prefix_ids),
+        tails=packed,
+        heads={layer: heads[layer] if heads else None for layer in layers},
+        sum_heads=sum_heads,
+    )
+    _run(view, reading, token_ids, positions, cache, device)
+
+    missing = [layer for layer in layers if layer not in reading.readings]
+    if missing:
+        raise UnsupportedModelError(
+            f"layers {missing} of {type(decoder).__name__} have no softmax attention to read; "
+            f"choose layers among {sorted(reading.readings)}"
+        )
+    results = [
+        torch.stack([reading.readings[layer][number] for layer in layers])
+        for number in range(len(tails))
+    ]
+    for result in results:
+        if not bool(torch.isfinite(result).all()):
+            raise NonFiniteScoreError(
+                f"{type(decoder).__name__} gave NaN or infinite attention in layers "
+                f"{list(layers)}; load it with dtype='float32' or 'bfloat16'"
+            )
+    return results
+
+
+def read_tails_within_memory(
+    decoder: nn.Module, prefix_ids: Sequence[int], tails: Sequence[Tail], layers: Sequence[int],
+    *, chunk: int, **settings: Any,
+) -> tuple[list[torch.Tensor], int]:
+    """`read_tails`, with half the chunk again and again while the accelerator has too little memory.
+
+    Returns:
+        The readings and the chunk that worked.
+
+    Raises:
+        DeviceMemoryError: when even `SMALLEST_CHUNK` tokens at a time do not fit.
+    """
+    while True:
+        try:
+            return read_tails(decoder, prefix_ids, tails, layers, chunk=chunk, **settings), chunk
+        except torch.OutOfMemoryError as error:
+            smaller = min(chunk, len(prefix_ids)) // 2
+            if smaller < SMALLEST_CHUNK:
+                raise DeviceMemoryError(
+                    f"out of memory on {_input_device(decoder)} with {len(prefix_ids)} prompt "
+                    f"tokens, {layers[-1] + 1} layers and a prefill chunk of {chunk}"
+                    f"{_memory_numbers(_input_device(decoder))}; set a smaller `window` or "
+                    "`token_budget`, read lower `layers`, or use a smaller dtype"
+                ) from error
+            logger.warning(
+                "out of memory with a prefill chunk of %d tokens; trying %d", chunk, smaller
+            )
+            chunk = smaller
+        # Outside the handler, where the failed pass's tensors are no longer referenced.
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _run(
+    view: nn.Module,
+    current: tap.Pass,
+    token_ids: Sequence[int],
+    positions: Sequence[int],
+    cache: Any,
+    device: torch.device,
+) -> None:
+    with tap.running(current):
+        try:
+            view(
+                input_ids=torch.tensor([list(token_ids)], device=device),
+                position_ids=torch.tensor([list(positions)], device=device),
+                past_key_values=cache,
+                use_cache=True,
+            )
+        except tap.PassComplete:
+            return
+    raise UnsupportedModelError(
+        f"layer {current.last_layer} of {type(view).__name__} did not use transformers' attention "
+        "interface, so that its attention cannot be read"
+    )
+
+
+def _input_device(decoder: nn.Module) -> torch.device:
+    """Where the token ids go; with offloaded weights, where they will be run."""
+    embedding = decoder.get_input_embeddings()  # type: ignore[operator]
+    hook = getattr(embedding, "_hf_hook", None)
+    where = getattr(hook, "execution_device", None)
+    return torch.device(where) if where is not None else embedding.weight.device
+
+
+def _memory_numbers(device: torch.device) -> str:
+    if device.type != "cuda":
+        return ""
+    free, total = torch.cuda.mem_get_info(device)
+    return f" ({free / 2**30:.1f} of {total / 2**30:.1f} GiB free)"

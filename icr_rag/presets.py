@@ -1,0 +1,64 @@
+"""Layer windows for known models, each with its source.
+
+A model is known by the shape in its configuration, so that a local folder, a mirror or a
+quantised copy finds the same preset as the hub name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+#: Width of a window where nothing better is known (Selective-ICR, arXiv 2602.22591).
+WINDOW_WIDTH = 4
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What tells models apart in their configuration."""
+
+    model_type: str
+    num_hidden_layers: int
+    hidden_size: int
+    num_attention_heads: int
+
+
+@dataclass(frozen=True)
+class LayerPreset:
+    """A window of layers, 0-indexed and inclusive, and where it comes from."""
+
+    first: int
+    last: int
+    source: str
+
+
+LAYER_PRESETS: dict[Shape, LayerPreset] = {
+    Shape("qwen3", 28, 1024, 16): LayerPreset(
+        10, 13, "Qwen3-0.6B: window used by the authors of Selective-ICR, arXiv 2602.22591"
+    ),
+    Shape("qwen3", 36, 4096, 32): LayerPreset(
+        18, 21, "Qwen3-8B: window used by the authors of Selective-ICR, arXiv 2602.22591"
+    ),
+}
+
+
+def shape_of(config: Any) -> Shape:
+    """The shape of a transformers text configuration."""
+    return Shape(
+        config.model_type, config.num_hidden_layers, config.hidden_size, config.num_attention_heads
+    )
+
+
+def auto_layers(config: Any) -> tuple[int, int, str]:
+    """First and last layer for ``layers="auto"``, and the reason for the choice.
+
+    Args:
+        config: a transformers text configuration of the whole model, not of a truncated one.
+    """
+    preset = LAYER_PRESETS.get(shape_of(config))
+    if preset is not None:
+        return preset.first, preset.last, preset.source
+    count = config.num_hidden_layers
+    width = min(WINDOW_WIDTH, count)
+    first = (count - width) // 2
+    return first, first + width - 1, f"no preset for this model: the middle {width} of {count}"

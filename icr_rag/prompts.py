@@ -1,0 +1,233 @@
+"""From a query and documents to token ids, document spans and query rows.
+
+The prompt, as published for ICR (arXiv 2410.02642), between the chat template's headers::
+
+    Here are some paragraphs:
+
+    [1] <document>
+
+    [2] <document>
+
+    Please find information that is relevant to the following query in the paragraphs above.
+
+    Query: <query>
+
+Every segment is tokenised by itself and the ids are concatenated, so that spans are exact by
+construction; tokenising the whole string would merge characters across segments.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from icr_rag.model.forward import Tail
+from icr_rag.types import Span
+
+#: instruction name -> (sentence, label before the query)
+INSTRUCTIONS = {
+    "retrieval": (
+        "Please find information that is relevant to the following query in the paragraphs above.",
+        "Query:",
+    ),
+    "question_answering": (
+        "Please answer the following question based on the information in the paragraphs above.",
+        "Question:",
+    ),
+}
+
+_OPENING = "Here are some paragraphs:\n\n"
+_PLACEHOLDER = "ICRRAGUSERMESSAGE"
+_LONE_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt whose tails share one prefix.
+
+    Attributes:
+        prefix_ids: chat header, documents and, without ``double_query``, the instruction.
+        spans: one half-open span in ``prefix_ids`` per document, in the order given to `build`.
+        query: the tail with the query.
+        null: the tail with the content-free query, if there is one.
+    """
+
+    prefix_ids: list[int]
+    spans: list[Span]
+    query: Tail
+    null: Tail | None
+
+    def token_ids(self, tail: Tail) -> list[int]:
+        """The whole prompt with one of its tails."""
+        return self.prefix_ids + list(tail.token_ids)
+
+    def rows(self, tail: Tail) -> slice:
+        """The tail's query rows as positions in the whole prompt."""
+        start = len(self.prefix_ids)
+        return slice(start + tail.rows.start, start + tail.rows.stop)
+
+
+class PromptBuilder:
+    """Builds prompts for one tokenizer and one set of prompt settings.
+
+    Args:
+        tokenizer: a transformers tokenizer. Its state is not changed. Not safe under threads.
+        instruction: a key of `INSTRUCTIONS` or a sentence of the user's own.
+        double_query: documents, query, instruction, query; the second copy is read.
+        null_query: the content-free query, or None for no null tail.
+    """
+
+    def __init__(
+        self, tokenizer: Any, instruction: str, double_query: bool, null_query: str | None
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.double_query = double_query
+        self._sentence, self._label = INSTRUCTIONS.get(instruction, (instruction, "Query:"))
+        self._control_ids, self._control_pattern = _control_tokens(tokenizer)
+        header, footer = self._chat_layout()
+        self._header_ids = header + self.encode([_OPENING])[0]
+        self._footer_ids = footer
+        self._separator_ids = self.encode(["\n\n"])[0]
+        self._instruction_ids = self.encode([f"{self._sentence}\n\n{self._label}"])[0]
+        self._label_ids = self.encode([self._label])[0]
+        self._null_ids = None if null_query is None else self.encode_query(null_query)
+        self._markers: list[list[int]] = []
+
+    def encode_query(self, query: str) -> list[int]:
+        """Token ids of the query's text: the query rows."""
+        return self.encode([" " + query])[0]
+
+    def encode_documents(self, contents: Sequence[str]) -> list[list[int]]:
+        """Token ids of each document's text, which its span covers."""
+        return self.encode([" " + content for content in contents])
+
+    def overhead(self, query_ids: Sequence[int]) -> int:
+        """Tokens of the prompt that are not documents or their markers."""
+        queries = (2 if self.double_query else 1) * len(query_ids)
+        fixed = len(self._header_ids) + len(self._instruction_ids) + len(self._footer_ids)
+        if self.double_query:
+            fixed += len(self._label_ids) + len(self._separator_ids)
+        longest = max(queries, len(self._null_ids or ()) * (2 if self.double_query else 1))
+        return fixed + longest
+
+    def document_cost(self, document_ids: Sequence[int], count: int) -> int:
+        """Tokens that a document takes up as one of ``count`` documents."""
+        return len(document_ids) + len(self._marker(count - 1)) + len(self._separator_ids)
+
+    def build(self, query_ids: Sequence[int], documents: Sequence[Sequence[int]]) -> Prompt:
+        """The prompt for documents in the order in which they are to stand."""
+        prefix = list(self._header_ids)
+        spans = []
+        for number, ids in enumerate(documents):
+            prefix += self._marker(number)
+            spans.append(Span(len(prefix), len(prefix) + len(ids)))
+            prefix += ids
+            prefix += self._separator_ids
+        # What both tails begin with is run once, as part of the prefix.
+        prefix += self._label_ids if self.double_query else self._instruction_ids
+        null = None if self._null_ids is None else self._tail(self._null_ids)
+        return Prompt(prefix, spans, self._tail(query_ids), null)
+
+    def _tail(self, query_ids: Sequence[int]) -> Tail:
+        before: list[int] = []
+        if self.double_query:
+            before = [*query_ids, *self._separator_ids, *self._instruction_ids]
+        rows = slice(len(before), len(before) + len(query_ids))
+        return Tail([*before, *query_ids, *self._footer_ids], rows)
+
+    def _marker(self, number: int) -> list[int]:
+        while len(self._markers) <= number:
+            start = len(self._markers)
+            self._markers += self.encode([f"[{start + i + 1}]" for i in range(64)])
+        return self._markers[number]
+
+    # --- tokenising -------------------------------------------------------------------------
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of plain text: what looks like a control token does not act as one.
+
+        A control token's text is cut after its first character and the pieces are tokenised
+        apart, which no tokenizer turns into the token again. The tokenizer's own switches
+        (truncation, special-token splitting) are state shared with its other users and stay
+        untouched.
+        """
+        pieces: list[str] = []
+        owners: list[int] = []
+        for number, text in enumerate(texts):
+            # A lone surrogate is no character; no tokenizer takes it.
+            clean = _LONE_SURROGATES.sub("\ufffd", text)
+            for piece in self._cut(clean):
+                pieces.append(piece)
+                owners.append(number)
+        result: list[list[int]] = [[] for _ in texts]
+        if not pieces:
+            return result
+        encoded = self.tokenizer(pieces, add_special_tokens=False, verbose=False)["input_ids"]
+        for number, piece, ids in zip(owners, pieces, encoded, strict=True):
+            if self._control_ids.isdisjoint(ids):
+                result[number] += ids
+            else:
+                # Normalisation made a control token out of other characters.
+                result[number] += self._encode_characters(piece)
+        return result
+
+    def _cut(self, text: str) -> list[str]:
+        if self._control_pattern is None:
+            return [text] if text else []
+        cuts = [match.start() + 1 for match in self._control_pattern.finditer(text)]
+        bounds = [0, *cuts, len(text)]
+        return [text[a:b] for a, b in zip(bounds, bounds[1:], strict=False) if a < b]
+
+    def _encode_characters(self, text: str) -> list[int]:
+        ids: list[int] = []
+        for character in text:
+            own = self.tokenizer(character, add_special_tokens=False, verbose=False)["input_ids"]
+            if not self._control_ids.isdisjoint(own):
+                own = self.tokenizer("\ufffd", add_special_tokens=False, verbose=False)["input_ids"]
+            ids += own
+        return ids
+
+    def _chat_layout(self) -> tuple[list[int], list[int]]:
+        """Token ids before and after the user's message.
+
+        Taken from the tokenizer's own chat template; a plain layout where it has none.
+        """
+        if getattr(self.tokenizer, "chat_template", None):
+            message = [{"role": "user", "content": _PLACEHOLDER}]
+            text = self.tokenizer.apply_chat_template(
+                message, tokenize=False, add_generation_prompt=True
+            )
+            before, found, after = text.partition(_PLACEHOLDER)
+            if found and _PLACEHOLDER not in after:
+                return self._encode_template(before), self._encode_template(after)
+        start = self.tokenizer.bos_token_id
+        adds_start = start is not None and start in self.tokenizer("a", verbose=False)["input_ids"]
+        return ([start] if adds_start else []), self._encode_template("\n\n")
+
+    def _encode_template(self, text: str) -> list[int]:
+        """Token ids of a template's text, in which control tokens do act."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids if text else []
+
+
+def _control_tokens(tokenizer: Any) -> tuple[frozenset[int], re.Pattern[str] | None]:
+    """Ids of the tokens that structure a chat, and a pattern that finds their texts.
+
+    Those marked special, those that the chat template writes, and added tokens of the form
+    <...>. Other added tokens (runs of blanks, words of a domain) are ordinary text.
+    """
+    template = str(getattr(tokenizer, "chat_template", None) or "")
+    ids, texts = set(tokenizer.all_special_ids), set(tokenizer.all_special_tokens)
+    for identifier, token in tokenizer.added_tokens_decoder.items():
+        text = str(token)
+        if not text.strip():
+            continue
+        if token.special or text in template or re.fullmatch(r"<\S+>", text):
+            ids.add(identifier)
+            texts.add(text)
+    if not texts:
+        return frozenset(ids), None
+    longest_first = sorted(texts, key=len, reverse=True)
+    return frozenset(ids), re.compile("|".join(map(re.escape, longest_first)))

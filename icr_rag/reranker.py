@@ -1,0 +1,418 @@
+"""START HERE: a query's way from text to ranking.
+
+``rank`` reads as the steps of the pipeline: check the input, load the model if need be, tokenise
+and cut, choose windows (`frameworks`), score each window (`scoring`), put the ranking together
+(`ranking`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from icr_rag.config import RerankerConfig
+from icr_rag.errors import ClosedError, InputError, PromptTooLongError
+from icr_rag.ranking import below, make_ranking
+from icr_rag.types import (
+    AttentionReading,
+    Document,
+    DocumentLike,
+    Ranking,
+    Span,
+    Usage,
+    as_document,
+)
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from icr_rag.model.loading import Engine
+    from icr_rag.scoring.attention import AttentionScorer
+
+
+class Reranker:
+    """Ranks documents by the attention that a query's tokens pay to them.
+
+    Making one is cheap; the model is loaded on first use or by `warm_up`. Rerankers with the same
+    model settings share the weights. Safe under threads: calls take turns on the model.
+
+    Args:
+        config: settings; None: the defaults.
+        **fields: fields of `RerankerConfig` that replace those of ``config``.
+
+    Raises:
+        ConfigError: if a field is unknown or has a value that is not allowed.
+    """
+
+    def __init__(self, config: RerankerConfig | None = None, **fields: Any) -> None:
+        base = RerankerConfig() if config is None else config
+        self.config = base.replace(**fields) if fields else base
+        self._foreign: tuple[Any, Any] | None = None
+        self._lock = threading.Lock()
+        self._scorer: AttentionScorer | None = None
+        self._executor: ThreadPoolExecutor | None = None
+        self._closed = False
+
+    @classmethod
+    def from_model(
+        cls, model: Any, tokenizer: Any, config: RerankerConfig | None = None, **fields: Any
+    ) -> Reranker:
+        """A reranker on weights that are already loaded.
+
+        No weight is copied and nothing in the model is changed, not even during a call: calls
+        run on a view of its lower layers, so that it may generate meanwhile.
+
+        Args:
+            model: a decoder-only transformers model, with or without LM head.
+            tokenizer: its tokenizer.
+            config: settings; those about loading are not used.
+            **fields: fields of `RerankerConfig` that replace those of ``config``.
+
+        Raises:
+            UnsupportedModelError: if the model has no list of decoder layers.
+        """
+        from icr_rag.model.view import find_decoder
+
+        find_decoder(model)
+        reranker = cls(config, **fields)
+        reranker._foreign = (model, tokenizer)
+        return reranker
+
+    # --- ranking ----------------------------------------------------------------------------
+
+    def rank(
+        self, query: str, documents: Sequence[DocumentLike], top_n: int | None = None
+    ) -> Ranking:
+        """Rank ``documents`` for ``query``.
+
+        Args:
+            query: not blank.
+            documents: in first-stage order, best first. Strings, `Document` objects, or mappings
+                with "text" (and "title"). Not changed.
+            top_n: how many hits to return; None: the configuration's, and if that is None, all.
+
+        Returns:
+            Hits, best first, and one score per input document; higher is better. Scores are
+            relative to this query and this list. Documents with the same content are read once
+            and share a score; ties keep input order. Blank documents come last.
+
+        Raises:
+            InputError: for a blank query or a document without text.
+            PromptTooLongError: if the query leaves no room for two documents.
+            ModelLoadError: if the model cannot be loaded.
+        """
+        from icr_rag.frameworks.listwise import rank_listwise
+        from icr_rag.scoring.attention import Cost
+
+        started = time.perf_counter()
+        top_n = self._check_top_n(top_n)
+        _check_query(query)
+        given = _check_documents(documents)
+        if not any(document.content.strip() for document in given):
+            return _unread(given, top_n)
+        scorer = self._ensure_scorer()
+
+        inputs = _Inputs(scorer, self.config, query, given)
+        cost = Cost()
+        cost.seconds["prompt"] += time.perf_counter() - started
+        ranked = rank_listwise(
+            count=len(inputs.token_ids),
+            score=lambda items: scorer.score(
+                inputs.query_ids, [inputs.token_ids[item] for item in items], cost
+            ),
+            fits=inputs.fits,
+            window=self.config.window,
+            stride=self.config.stride,
+        )
+
+        order, scores, groups = inputs.spread(ranked.order, ranked.scores, ranked.groups)
+        cost.seconds["total"] = time.perf_counter() - started
+        usage = Usage(
+            cost.tokens,
+            tuple(scorer.layers),
+            cost.windows,
+            inputs.truncated,
+            inputs.query_truncated,
+            cost.seconds,
+        )
+        return make_ranking(given, order, scores, groups, usage, top_n)
+
+    async def arank(
+        self, query: str, documents: Sequence[DocumentLike], top_n: int | None = None
+    ) -> Ranking:
+        """`rank` in a worker thread; the event loop stays free.
+
+        A cancelled call that has started finishes in its thread and its result is dropped.
+        """
+        with self._lock:
+            self._check_open()
+            if self._executor is None:
+                # One worker: calls take turns on the model anyway, and waiting ones can be
+                # cancelled before they start.
+                self._executor = ThreadPoolExecutor(1, thread_name_prefix="icr_rag")
+            executor = self._executor
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(executor, self.rank, query, documents, top_n)
+
+    def rank_many(
+        self,
+        queries: Sequence[str],
+        document_lists: Sequence[Sequence[DocumentLike]],
+        top_n: int | None = None,
+    ) -> list[Ranking]:
+        """`rank` for each query with its own list of documents.
+
+        Raises:
+            InputError: if there are not as many lists as queries.
+        """
+        if isinstance(queries, str) or len(queries) != len(document_lists):
+            count = "one string" if isinstance(queries, str) else f"{len(queries)} queries"
+            raise InputError(
+                f"rank_many got {count} and {len(document_lists)} document lists; it takes one "
+                "list of documents per query"
+            )
+        return [
+            self.rank(query, documents, top_n)
+            for query, documents in zip(queries, document_lists, strict=True)
+        ]
+
+    def read_attention(self, query: str, documents: Sequence[DocumentLike]) -> AttentionReading:
+        """The readings that `rank` adds up, for one prompt with all documents.
+
+        Raises:
+            InputError: for a blank query, no documents, or only blank ones.
+            PromptTooLongError: if the documents do not fit in one prompt.
+        """
+        _check_query(query)
+        given = _check_documents(documents)
+        if not any(document.content.strip() for document in given):
+            raise InputError("read_attention needs at least one document that is not blank")
+        scorer = self._ensure_scorer()
+        inputs = _Inputs(scorer, self.config, query, given)
+        everything = range(len(inputs.token_ids))
+        if not inputs.fits(everything):
+            raise PromptTooLongError(
+                f"{len(given)} documents need {inputs.cost(everything)} tokens, but one prompt "
+                f"holds {inputs.budget}; give fewer documents or set max_document_tokens"
+            )
+        prompt = scorer.build(inputs.query_ids, inputs.token_ids)
+        readings = scorer.read(prompt, sum_heads=False)
+        token_ids = prompt.token_ids(prompt.query)
+        spans = [
+            prompt.spans[unique] if unique is not None else Span(0, 0) for unique in inputs.owner
+        ]
+        null_tail = prompt.null
+        return AttentionReading(
+            token_ids=token_ids,
+            spans=spans,
+            query_rows=prompt.rows(prompt.query),
+            layers=list(scorer.layers),
+            query=_fit_columns(readings[0], len(token_ids), len(token_ids)),
+            null=None
+            if null_tail is None
+            else _fit_columns(readings[1], len(token_ids), len(prompt.prefix_ids)),
+            null_token_ids=[] if null_tail is None else prompt.token_ids(null_tail),
+            null_query_rows=slice(0, 0) if null_tail is None else prompt.rows(null_tail),
+        )
+
+    # --- life cycle -------------------------------------------------------------------------
+
+    @property
+    def tokenizer(self) -> Any:
+        """The transformers tokenizer in use; loads the model if it is not loaded."""
+        return self._ensure_scorer().engine.tokenizer
+
+    @property
+    def engine(self) -> Engine:
+        """The loaded weights, shared with other rerankers; loads them if they are not."""
+        return self._ensure_scorer().engine
+
+    def warm_up(self) -> Reranker:
+        """Load the model now and run it once; returns this reranker."""
+        self.rank("warm-up", ["One document.", "Another document."])
+        return self
+
+    def close(self) -> None:
+        """Let go of the model. Memory is freed when no other reranker shares it."""
+        with self._lock:
+            self._closed = True
+            self._scorer = None
+            self._foreign = None
+            executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=False, cancel_futures=True)
+        _release_cached_memory()
+
+    def __enter__(self) -> Reranker:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        changed = {
+            name: value
+            for name, value in self.config
+            if value != type(self.config).model_fields[name].default
+        }
+        return f"Reranker({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
+
+    def _ensure_scorer(self) -> AttentionScorer:
+        with self._lock:
+            self._check_open()
+            if self._scorer is None:
+                from icr_rag.model.loading import engine_from_model, load_engine
+                from icr_rag.scoring.attention import AttentionScorer
+
+                engine = (
+                    load_engine(self.config)
+                    if self._foreign is None
+                    else engine_from_model(*self._foreign, self.config.attn_implementation)
+                )
+                self._scorer = AttentionScorer(engine, self.config)
+            return self._scorer
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("this Reranker was closed; make a new one")
+
+    def _check_top_n(self, top_n: int | None) -> int | None:
+        if top_n is None:
+            return self.config.top_n
+        if isinstance(top_n, bool) or not isinstance(top_n, int) or top_n < 0:
+            raise InputError(f"top_n={top_n!r}; allowed are None (all) and whole numbers from 0")
+        return top_n
+
+
+class _Inputs:
+    """A call's query and documents as token ids: each content once, cut where it must be.
+
+    Attributes:
+        query_ids: the query rows.
+        token_ids: per distinct, non-blank content, in input order.
+        owner: per input document, its place in ``token_ids``; None for a blank document.
+        budget: most tokens in one prompt.
+        truncated: input positions of documents that were cut.
+        query_truncated: whether the query was.
+    """
+
+    def __init__(
+        self,
+        scorer: AttentionScorer,
+        config: RerankerConfig,
+        query: str,
+        documents: Sequence[Document],
+    ) -> None:
+        self._prompts = scorer.prompts
+        place: dict[str, int] = {}
+        self.owner: list[int | None] = []
+        for document in documents:
+            content = document.content
+            blank = not content.strip()
+            self.owner.append(None if blank else place.setdefault(content, len(place)))
+        with scorer.engine.lock:
+            query_ids = self._prompts.encode_query(query)
+            token_ids = self._prompts.encode_documents(list(place))
+
+        limit = config.max_query_tokens
+        self.query_truncated = limit is not None and len(query_ids) > limit
+        self.query_ids = query_ids[:limit]
+        context = getattr(scorer.engine.text_config, "max_position_embeddings", None)
+        limits = [n for n in (config.token_budget, context) if n is not None]
+        self.budget: int = min(limits) if limits else 2**31
+        self._overhead = self._prompts.overhead(self.query_ids)
+
+        # Any two documents must fit in one prompt, or windows could not slide.
+        per_document = (self.budget - self._overhead) // 2 - self._prompts.document_cost(
+            [], len(place)
+        )
+        if per_document < 1:
+            raise PromptTooLongError(
+                f"the query has {len(self.query_ids)} tokens and the prompt around it "
+                f"{self._overhead - len(self.query_ids)}, but one prompt holds {self.budget}, "
+                "which leaves no room for documents; set max_query_tokens or a larger token_budget"
+            )
+        if config.max_document_tokens is not None:
+            per_document = min(per_document, config.max_document_tokens)
+        self.token_ids = [ids[:per_document] for ids in token_ids]
+        self.truncated = tuple(
+            index
+            for index, unique in enumerate(self.owner)
+            if unique is not None and len(token_ids[unique]) > per_document
+        )
+
+    def cost(self, items: Sequence[int]) -> int:
+        """Tokens of a prompt with these documents."""
+        return self._overhead + sum(
+            self._prompts.document_cost(self.token_ids[item], len(items)) for item in items
+        )
+
+    def fits(self, items: Sequence[int]) -> bool:
+        """Whether these documents fit in one prompt."""
+        return self.cost(items) <= self.budget
+
+    def spread(
+        self, order: Sequence[int], scores: Sequence[float], groups: Sequence[int]
+    ) -> tuple[list[int], list[float], list[int]]:
+        """Order, scores and groups of the distinct contents, for the input documents."""
+        blank_score = below(scores)
+        all_scores = [blank_score if u is None else scores[u] for u in self.owner]
+        all_groups = [-1 if u is None else groups[u] for u in self.owner]
+        rank = {unique: place for place, unique in enumerate(order)}
+        last = len(order)
+        all_order = sorted(
+            range(len(self.owner)),
+            key=lambda index: last if (u := self.owner[index]) is None else rank[u],
+        )
+        return all_order, all_scores, all_groups
+
+
+def _check_query(query: Any) -> None:
+    if not isinstance(query, str):
+        raise InputError(f"the query is a {type(query).__name__}; it must be a str")
+    if not query.strip():
+        raise InputError(f"the query is blank ({query!r}); give the question to rank for")
+
+
+def _check_documents(documents: Any) -> list[Document]:
+    if isinstance(documents, (str, bytes)) or not isinstance(documents, Sequence):
+        raise InputError(
+            f"documents is a {type(documents).__name__}; give a list of str, Document or mappings"
+        )
+    return [as_document(document, index) for index, document in enumerate(documents)]
+
+
+def _unread(documents: list[Document], top_n: int | None) -> Ranking:
+    """The ranking of nothing, or of blank documents only: input order, score 0."""
+    count = len(documents)
+    return make_ranking(documents, range(count), [0.0] * count, [-1] * count, Usage(), top_n)
+
+
+def _fit_columns(reading: Any, columns: int, kept: int) -> Any:
+    """A reading on a token axis of ``columns``, of which the first ``kept`` are taken over."""
+    import torch
+
+    result = torch.zeros(*reading.shape[:-1], columns)
+    kept = min(kept, reading.shape[-1])
+    result[..., :kept] = reading[..., :kept]
+    return result
+
+
+def _release_cached_memory() -> None:
+    """Give freed accelerator memory back to the device, if torch was ever imported."""
+    import gc
+    import sys
+
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()

@@ -1,0 +1,35 @@
+"""Fixtures that more than one test module uses."""
+
+from __future__ import annotations
+
+import os
+
+# Tests never reach for a hub, whatever they load.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+from tiny import FAMILIES, byte_tokenizer, tiny_model
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return byte_tokenizer()
+
+
+@pytest.fixture(scope="session", params=sorted(FAMILIES))
+def family(request):
+    """(name, eager model) for each architecture, with random weights."""
+    return request.param, tiny_model(request.param)
+
+
+@pytest.fixture(scope="session")
+def llama():
+    return tiny_model("llama")
+
+
+@pytest.fixture(scope="session")
+def embedded_folder():
+    from icr_rag.model.embedded import ensure_embedded_model
+
+    return ensure_embedded_model("smollm2-135m")
