@@ -40,6 +40,11 @@ def resolve_device(name: str) -> str:
     return name
 
 
+#: How many times faster a bare layer must be in bfloat16 on a CPU for it to be chosen. A whole
+#: model gains about half as much, and the choice must not flip with the noise of a measurement.
+_WORTH_ROUNDING = 3.0
+
+
 @dataclass(frozen=True)
 class DtypeChoice:
     """A number format by its torch name ("float32", "bfloat16", ...) and why it was chosen."""
@@ -69,31 +74,48 @@ def choose_dtype(device: str, requested: str, checkpoint_dtype: str | None) -> D
     if device == "cpu":
         # Processors differ: with matrix units for bfloat16 it is several times faster, without
         # them slower than float32. So it is measured, once per process.
-        rates = measure_matmul_rates()
-        text = ", ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in rates.items())
-        # float32 is exact; bfloat16 must be clearly faster to be worth its rounding.
-        faster = rates["bfloat16"] > 1.3 * rates["float32"]
-        return DtypeChoice("bfloat16" if faster else "float32", f"measured on this CPU: {text}")
+        seconds = measure_layer_seconds()
+        ratio = seconds["float32"] / seconds["bfloat16"]
+        text = f"a small layer takes {ratio:.1f} times as long in float32 as in bfloat16 here"
+        # bfloat16 rounds scores in the third digit, which can change the order of near ties.
+        if ratio >= _WORTH_ROUNDING:
+            return DtypeChoice("bfloat16", f"measured on this CPU: {text}")
+        return DtypeChoice(
+            "float32", f"measured on this CPU: {text}, less than {_WORTH_ROUNDING:.0f}"
+        )
     if checkpoint_dtype is not None:
         return DtypeChoice(checkpoint_dtype, "the checkpoint's own")
     return DtypeChoice("bfloat16" if device != "mps" else "float16", "usual for this device")
 
 
 @functools.lru_cache(maxsize=1)
-def measure_matmul_rates() -> dict[str, float]:
-    """Matrix-product rate of this CPU in GFLOP/s for float32 and bfloat16 (about 0.1 s)."""
-    import torch
+def measure_layer_seconds() -> dict[str, float]:
+    """Seconds that a small decoder layer takes on this CPU per dtype (about 0.4 s in all).
 
-    rows, inner, columns = 512, 1024, 1024
-    rates = {}
+    Whole layers and not matrix products alone: attention and the element-wise operations between
+    the products gain much less from bfloat16 than the products do.
+    """
+    import torch
+    from torch.nn import functional
+
+    tokens, width, heads = 512, 768, 12
+    seconds = {}
     for name in ("float32", "bfloat16"):
-        left = torch.ones(rows, inner, dtype=getattr(torch, name))
-        right = torch.ones(inner, columns, dtype=getattr(torch, name))
-        seconds = []
-        for _ in range(6):
-            start = time.perf_counter()
-            torch.mm(left, right)
-            seconds.append(time.perf_counter() - start)
-        # The first product pays for set-up.
-        rates[name] = 2 * rows * inner * columns / statistics.median(seconds[1:]) / 1e9
-    return rates
+        dtype = getattr(torch, name)
+        hidden = torch.full((1, tokens, width), 0.5, dtype=dtype)
+        square = torch.full((width, width), 0.01, dtype=dtype)
+        up = torch.full((4 * width, width), 0.01, dtype=dtype)
+        down = torch.full((width, 4 * width), 0.01, dtype=dtype)
+        runs = []
+        with torch.inference_mode():
+            for _ in range(5):
+                start = time.perf_counter()
+                parts = functional.linear(hidden, square).view(1, tokens, heads, -1).transpose(1, 2)
+                mixed = functional.scaled_dot_product_attention(parts, parts, parts, is_causal=True)
+                mixed = functional.linear(mixed.transpose(1, 2).reshape(hidden.shape), square)
+                inner = functional.silu(functional.linear(hidden + mixed, up))
+                functional.rms_norm(functional.linear(inner, down), (width,))
+                runs.append(time.perf_counter() - start)
+        # The first run pays for set-up.
+        seconds[name] = statistics.median(runs[1:])
+    return seconds

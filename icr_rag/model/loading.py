@@ -182,7 +182,7 @@ def _load_or_share(config: RerankerConfig) -> Engine:
 
     model.eval().requires_grad_(False)
     decoder = find_decoder(model)
-    chunk = default_chunk(next(decoder.parameters()).device.type)
+    chunk = default_chunk(decoder)
     engine = Engine(decoder, tokenizer, text_config, kernel, dtype, chunk)
     _engines[key] = engine
     return engine
@@ -205,13 +205,22 @@ def engine_from_model(model: Any, tokenizer: Any, kernel: str) -> Engine:
     dtype = DtypeChoice(str(parameter.dtype).removeprefix("torch."), "as the model was loaded")
     with _engines_lock:
         lock = _foreign_locks.setdefault(decoder, threading.RLock())
-    chunk = default_chunk(parameter.device.type)
+    chunk = default_chunk(decoder)
     return Engine(decoder, tokenizer, decoder.config, kernel, dtype, chunk, lock)
 
 
-def default_chunk(device_type: str) -> int:
-    """Prefix tokens run at once: few enough for a CPU's caches, many enough for a GPU's cores."""
-    return 512 if device_type == "cpu" else 4096
+def default_chunk(decoder: Any) -> int:
+    """Prefix tokens run at once.
+
+    The more, the fewer tokens are attended in vain above the diagonal; the bound is the memory
+    of the largest activation, the MLP's, of which about three are alive at once.
+    """
+    parameter = next(decoder.parameters())
+    budget = 2**24 if parameter.device.type == "cpu" else 2**27  # elements
+    widest = max(
+        getattr(decoder.config, "intermediate_size", None) or 0, 4 * decoder.config.hidden_size
+    )
+    return max(256, min(4096, budget // (3 * widest)))
 
 
 def _truncated(whole: Any, text_config: Any, depth: int) -> Any:
@@ -268,7 +277,11 @@ def _quiet() -> Iterator[None]:
     """
     import logging
 
-    names = ("transformers.modeling_utils", "transformers.utils.loading_report")
+    names = (
+        "transformers.modeling_utils",
+        "transformers.utils.loading_report",
+        "transformers.distributed.tensor_parallel",
+    )
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

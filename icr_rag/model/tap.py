@@ -33,6 +33,9 @@ TAP_NAME = "icr_rag"
 #: Largest block of attention logits held at once, in elements (float32: 128 MiB).
 _MAX_LOGITS = 2**25
 
+#: Rows that share one range of visible keys in the CPU kernel.
+_ROW_BLOCK = 768
+
 
 class PassComplete(Exception):  # noqa: N818 (control flow, not an error)
     """Raised by the tap when the last layer that is read has been read."""
@@ -66,6 +69,7 @@ class Pass:
         sum_heads: keep only the sum over heads.
         readings: layer -> one float32 tensor per tail, [head, prefix + tail tokens], attention
             probability, mean over the tail's rows; [prefix + tail tokens] with ``sum_heads``.
+        blocks: see `_visible_blocks`.
     """
 
     kernel: str
@@ -75,6 +79,7 @@ class Pass:
     heads: dict[int, list[int] | None] = field(default_factory=dict)
     sum_heads: bool = False
     readings: dict[int, list[torch.Tensor]] = field(default_factory=dict)
+    blocks: dict[int, Any] = field(default_factory=dict)
 
 
 _current: ContextVar[Pass | None] = ContextVar("icr_rag_pass", default=None)
@@ -164,7 +169,39 @@ def _sdpa(
     # torch's kernel knows neither soft-capped logits (Gemma 2) nor learned sinks (gpt-oss).
     if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
         return _eager(module, query, key, value, attention_mask, **kwargs)
-    return ALL_ATTENTION_FUNCTIONS["sdpa"](module, query, key, value, attention_mask, **kwargs)
+    kernel = ALL_ATTENTION_FUNCTIONS["sdpa"]
+    if attention_mask is None or query.device.type != "cpu" or query.shape[2] <= _ROW_BLOCK:
+        output: tuple[torch.Tensor, torch.Tensor | None] = kernel(
+            module, query, key, value, attention_mask, **kwargs
+        )
+        return output
+    # With a mask the CPU kernel computes every logit and then hides some. Keys that no row of a
+    # block sees (the future; what a sliding window has left behind) are cut away first.
+    parts = []
+    for rows, keys, part in _visible_blocks(attention_mask):
+        parts.append(
+            kernel(module, query[:, :, rows], key[:, :, keys], value[:, :, keys], part, **kwargs)[0]
+        )
+    return torch.cat(parts, dim=1), None
+
+
+def _visible_blocks(mask: torch.Tensor) -> list[tuple[slice, slice, torch.Tensor]]:
+    """Blocks of rows, the range of keys that any row of each sees, and that part of the mask.
+
+    All layers of one kind are given the same mask object, so the blocks are kept with the pass.
+    """
+    current = _current.get()
+    blocks = {} if current is None else current.blocks
+    if id(mask) not in blocks:
+        found = []
+        for begin in range(0, mask.shape[2], _ROW_BLOCK):
+            rows = slice(begin, begin + _ROW_BLOCK)
+            seen = mask[0, 0, rows].any(dim=0).nonzero()
+            keys = slice(int(seen[0]), int(seen[-1]) + 1)
+            found.append((rows, keys, mask[:, :, rows, keys].contiguous()))
+        # The mask is kept too, so that its id cannot be given to another one.
+        blocks[id(mask)] = (mask, found)
+    return blocks[id(mask)][1]
 
 
 def _eager(

@@ -1,0 +1,68 @@
+"""The user's cache folder, and how a folder gets into it whole or not at all.
+
+A folder is built under a temporary name beside its place, sealed with a marker file, and renamed.
+A rename is atomic, so that a killed process, a full disk or a second process can leave rubbish
+behind, which the next build sweeps away, but never a half-built folder under the final name.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+
+_MARKER = ".icr_rag_complete"
+
+
+def cache_root(cache_dir: str | Path | None = None) -> Path:
+    """``cache_dir``, else $ICR_RAG_CACHE, else the user's cache folder for icr_rag."""
+    if cache_dir is not None:
+        return Path(cache_dir).expanduser()
+    own = os.environ.get("ICR_RAG_CACHE")
+    if own:
+        return Path(own).expanduser()
+    shared = os.environ.get("XDG_CACHE_HOME")
+    base = Path(shared).expanduser() if shared else Path.home() / ".cache"
+    return base / "icr_rag"
+
+
+def complete_folder(folder: Path, seal: str) -> bool:
+    """Whether ``folder`` was built to its end, from the source that ``seal`` names."""
+    try:
+        return (folder / _MARKER).read_text(encoding="utf-8") == seal
+    except OSError:
+        return False
+
+
+def build_folder(folder: Path, seal: str, build: Callable[[Path], None]) -> Path:
+    """Return ``folder``, built by ``build`` if it is not complete yet.
+
+    Args:
+        folder: the final place.
+        seal: identifies what it is built from (a hash and a format version).
+        build: fills the empty folder it is given. If it raises, nothing is left behind.
+    """
+    if complete_folder(folder, seal):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        # Another process may have built it while this one waited.
+        if complete_folder(folder, seal):
+            return folder
+        # Under the lock, every temporary folder of this name belongs to a process that died.
+        for leftover in folder.parent.glob(f"{folder.name}.building-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}.building-", dir=folder.parent))
+        try:
+            build(temporary)
+            (temporary / _MARKER).write_text(seal, encoding="utf-8")
+            if folder.exists():
+                shutil.rmtree(folder)
+            temporary.replace(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return folder
