@@ -48,15 +48,15 @@ def make_documents(tokenizer, count: int, tokens: int) -> list[str]:
 
 
 def measure_matmul_rate() -> float:
-    """Best float32 rate in multiply-adds per second over shapes of this model's size."""
-    best = 0.0
-    for rows, inner, columns in ((2048, 576, 1536), (2048, 1536, 576), (2048, 2048, 2048)):
-        left, right = torch.randn(rows, inner), torch.randn(columns, inner)
-        for _ in range(12):
-            start = time.perf_counter()
-            torch.nn.functional.linear(left, right)
-            best = max(best, rows * inner * columns / (time.perf_counter() - start))
-    return best
+    """Median float32 rate of a large square matrix product, in multiply-adds per second."""
+    size = 2048
+    left, right = torch.randn(size, size), torch.randn(size, size)
+    seconds = []
+    for _ in range(8):
+        start = time.perf_counter()
+        torch.mm(left, right)
+        seconds.append(time.perf_counter() - start)
+    return size**3 / statistics.median(seconds)
 
 
 def needed_multiply_adds(config, prefix: int, rows: int, tail: int, last: int, read: int) -> int:

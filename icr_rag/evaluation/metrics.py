@@ -1,0 +1,48 @@
+"""Measures, computed by ir-measures (trec_eval's definitions: nDCG with linear gain)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from icr_rag.errors import require
+
+#: Names as ir-measures writes them; the first is the headline.
+MEASURES = ("nDCG@10", "nDCG@5", "RR@10", "P@1", "R@5", "R@10", "R@20")
+
+
+def evaluate_run(
+    run: Mapping[str, Sequence[str]],
+    judgements: Mapping[str, Mapping[str, int]],
+    queries: Sequence[str],
+) -> dict[str, dict[str, float]]:
+    """Each measure for each query.
+
+    Args:
+        run: query id -> document ids, best first. A query that is missing scores 0.
+        judgements: query id -> document id -> graded relevance.
+        queries: the queries to report; each needs a relevant document in ``judgements``.
+
+    Returns:
+        query id -> measure -> value, for every query in ``queries``.
+    """
+    ir_measures = require("ir_measures", "cli", "Evaluation")
+    measures = [ir_measures.parse_measure(name) for name in MEASURES]
+    relevance = {query: dict(judgements[query]) for query in queries}
+    # Strictly falling scores: trec_eval breaks ties by document id.
+    scores = {
+        query: {document: float(-rank) for rank, document in enumerate(run[query])}
+        for query in queries
+        if run.get(query)
+    }
+    values = {query: dict.fromkeys(MEASURES, 0.0) for query in queries}
+    for metric in ir_measures.iter_calc(measures, relevance, scores):
+        values[metric.query_id][str(metric.measure)] = float(metric.value)
+    return values
+
+
+def mean_measures(per_query: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each measure over the queries; 0 for no queries."""
+    count = max(1, len(per_query))
+    return {
+        name: sum(values[name] for values in per_query.values()) / count for name in MEASURES
+    }
