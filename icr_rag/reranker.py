@@ -258,6 +258,18 @@ class Reranker:
     ) -> None:
         self.close()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Reranker:
+        """The same reranker: its configuration is immutable and its weights are to be shared."""
+        return self
+
+    def __reduce__(self) -> Any:
+        if self._foreign is not None:
+            raise InputError(
+                "a Reranker made by from_model cannot be pickled: its weights live in this "
+                "process; make one there from a configuration"
+            )
+        return type(self), (self.config,)
+
     def __repr__(self) -> str:
         changed = {
             name: value
