@@ -49,16 +49,24 @@ def shape_of(config: Any) -> Shape:
     )
 
 
-def auto_layers(config: Any) -> tuple[int, int, str]:
-    """First and last layer for ``layers="auto"``, and the reason for the choice.
+def auto_layers(config: Any) -> tuple[list[int], str]:
+    """The layers for ``layers="auto"``, ascending, and the reason for the choice.
 
     Args:
         config: a transformers text configuration of the whole model, not of a truncated one.
     """
     preset = LAYER_PRESETS.get(shape_of(config))
     if preset is not None:
-        return preset.first, preset.last, preset.source
+        return list(range(preset.first, preset.last + 1)), preset.source
     count = config.num_hidden_layers
+    kinds = getattr(config, "layer_types", None) or []
+    if len(set(kinds)) > 1:
+        # Layers that see a sliding window only cannot see documents beyond it.
+        middle = range(count // 4, count - count // 4)
+        full = [layer for layer in middle if kinds[layer] == "full_attention"]
+        if full:
+            return full, "no preset for this model: the full-attention layers in the middle half"
     width = min(WINDOW_WIDTH, count)
     first = (count - width) // 2
-    return first, first + width - 1, f"no preset for this model: the middle {width} of {count}"
+    layers = list(range(first, first + width))
+    return layers, f"no preset for this model: the middle {width} of {count}"

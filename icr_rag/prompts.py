@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from icr_rag.errors import ConfigError
 from icr_rag.model.forward import Tail
 from icr_rag.types import Span
 
@@ -93,6 +94,11 @@ class PromptBuilder:
         self._instruction_ids = self.encode([f"{self._sentence}\n\n{self._label}"])[0]
         self._label_ids = self.encode([self._label])[0]
         self._null_ids = None if null_query is None else self.encode_query(null_query)
+        if self._null_ids == []:
+            raise ConfigError(
+                f"null_query={null_query!r} has no character that the tokenizer knows; the usual "
+                "one is 'N/A'"
+            )
         self._markers: list[list[int]] = []
 
     def encode_query(self, query: str) -> list[int]:

@@ -334,6 +334,14 @@ class _Inputs:
         with scorer.engine.lock:
             query_ids = self._prompts.encode_query(query)
             token_ids = self._prompts.encode_documents(list(place))
+        if not query_ids:
+            raise InputError(f"the query {query!r} has no character that the tokenizer knows")
+        if not all(token_ids):
+            # Characters that the tokenizer lacks leave nothing to read either.
+            kept = [old for old, ids in enumerate(token_ids) if ids]
+            new_place = {old: new for new, old in enumerate(kept)}
+            self.owner = [None if old is None else new_place.get(old) for old in self.owner]
+            token_ids = [token_ids[old] for old in kept]
 
         limit = config.max_query_tokens
         self.query_truncated = limit is not None and len(query_ids) > limit
@@ -345,7 +353,7 @@ class _Inputs:
 
         # Any two documents must fit in one prompt, or windows could not slide.
         per_document = (self.budget - self._overhead) // 2 - self._prompts.document_cost(
-            [], len(place)
+            [], len(token_ids)
         )
         if per_document < 1:
             raise PromptTooLongError(

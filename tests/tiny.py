@@ -38,11 +38,11 @@ FAMILIES = {
     ),
     "qwen3": ("Qwen3Config", {"head_dim": 16}),
     "qwen3_moe": ("Qwen3MoeConfig", {"head_dim": 16, **_MOE}),
-    "mixtral": ("MixtralConfig", {"num_local_experts": 4, "sliding_window": 24}),
+    "mixtral": ("MixtralConfig", {"num_local_experts": 4, "sliding_window": 200}),
     "gemma2": ("Gemma2Config", {"head_dim": 8, "sliding_window": 24, "query_pre_attn_scalar": 8}),
     "gemma3": (
         "Gemma3TextConfig",
-        {"head_dim": 8, "sliding_window": 24, "query_pre_attn_scalar": 8},
+        {"head_dim": 8, "sliding_window": 200, "query_pre_attn_scalar": 8},
     ),
     "phi3": ("Phi3Config", {}),
     "olmo2": ("Olmo2Config", {}),

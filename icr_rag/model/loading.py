@@ -102,9 +102,8 @@ def resolve_layers(config: RerankerConfig, text_config: Any) -> list[int]:
     if config.layers == "all":
         return list(range(count))
     if config.layers == "auto":
-        first, last, _ = auto_layers(text_config)
-    else:
-        first, last = config.layers
+        return auto_layers(text_config)[0]
+    first, last = config.layers
     if last >= count:
         raise ConfigError(
             f"layers=({first}, {last}), but {config.model} has layers 0 to {count - 1}"
@@ -123,23 +122,38 @@ def load_engine(config: RerankerConfig) -> Engine:
         return _load_or_share(config)
 
 
-def _load_or_share(config: RerankerConfig) -> Engine:
+def load_config(config: RerankerConfig) -> tuple[Any, Any, str]:
+    """The model's configuration, the part of it for text, and where both come from.
+
+    Raises:
+        ModelLoadError: if it cannot be had or is not that of a decoder-only model.
+    """
     import transformers
 
-    settings = config.model_dump(include=set(_LOAD_FIELDS), mode="json")
     source = resolve_source(config)
-    hub: dict[str, Any] = {
+    with _explained(config, source):
+        whole = transformers.AutoConfig.from_pretrained(source, **_hub_arguments(config, source))
+    if getattr(whole, "is_encoder_decoder", False):
+        raise ModelLoadError(f"{config.model} is an encoder-decoder; a decoder-only LLM is needed")
+    return whole, whole.get_text_config(decoder=True), source
+
+
+def _hub_arguments(config: RerankerConfig, source: str) -> dict[str, Any]:
+    values: dict[str, Any] = {
         "revision": config.revision,
         "cache_dir": config.cache_dir if source == config.model else None,
         "local_files_only": config.local_files_only,
         "trust_remote_code": config.trust_remote_code,
     }
-    hub = {name: value for name, value in hub.items() if value is not None}
-    with _explained(config, source):
-        whole = transformers.AutoConfig.from_pretrained(source, **hub)
-    text_config = whole.get_text_config(decoder=True)
-    if getattr(whole, "is_encoder_decoder", False):
-        raise ModelLoadError(f"{config.model} is an encoder-decoder; a decoder-only LLM is needed")
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _load_or_share(config: RerankerConfig) -> Engine:
+    import transformers
+
+    settings = config.model_dump(include=set(_LOAD_FIELDS), mode="json")
+    whole, text_config, source = load_config(config)
+    hub = _hub_arguments(config, source)
     depth = resolve_layers(config, text_config)[-1] + 1
 
     key = repr((sorted(settings.items()), depth))
@@ -160,7 +174,7 @@ def _load_or_share(config: RerankerConfig) -> Engine:
             "attn_implementation='flash_attention_2' needs flash-attn: pip install flash-attn"
         )
     arguments: dict[str, Any] = {
-        "config": _truncated(whole, text_config, depth),
+        "config": truncated_config(whole, text_config, depth),
         "dtype": dtype.torch_dtype,
         "attn_implementation": "eager" if kernel == "sdpa" else kernel,
         "quantization_config": _quantization(config),
@@ -223,7 +237,8 @@ def default_chunk(decoder: Any) -> int:
     return max(256, min(4096, budget // (3 * widest)))
 
 
-def _truncated(whole: Any, text_config: Any, depth: int) -> Any:
+def truncated_config(whole: Any, text_config: Any, depth: int) -> Any:
+    """A copy of a model's configuration for the first ``depth`` layers of its decoder."""
     import copy
 
     from icr_rag.model.view import truncate_config
