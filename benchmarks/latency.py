@@ -42,7 +42,8 @@ def make_documents(tokenizer, count: int, tokens: int) -> list[str]:
     documents = []
     for number in range(count):
         words = [_WORDS[(number * 7 + i * (number + 3)) % len(_WORDS)] for i in range(tokens * 2)]
-        ids = tokenizer(" " + " ".join(words), add_special_tokens=False)["input_ids"][:tokens]
+        text = f" No {number}: {' '.join(words)}"
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"][:tokens]
         documents.append(tokenizer.decode(ids).strip())
     return documents
 

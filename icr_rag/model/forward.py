@@ -71,15 +71,13 @@ def read_tails(
         UnsupportedModelError: if a layer did not come by the attention tap.
         NonFiniteScoreError: if a reading is NaN or infinite.
     """
-    from transformers import DynamicCache
+    from icr_rag.model.states import make_states
 
     tap.register()
     last = layers[-1]
     view = make_view(decoder, last + 1)
     device = _input_device(decoder)
-    # Made without a configuration, the cache keeps every key of sliding-window layers too: a
-    # reading then covers all tokens, and the mask says which are seen.
-    cache = DynamicCache()
+    cache = make_states(len(prefix_ids) + sum(tail.rows.stop for tail in tails))
 
     for begin in range(0, len(prefix_ids), chunk):
         part = prefix_ids[begin : begin + chunk]

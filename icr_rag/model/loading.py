@@ -230,7 +230,7 @@ def default_chunk(decoder: Any) -> int:
     of the largest activation, the MLP's, of which about three are alive at once.
     """
     parameter = next(decoder.parameters())
-    budget = 2**24 if parameter.device.type == "cpu" else 2**27  # elements
+    budget = 3 * 2**22 if parameter.device.type == "cpu" else 2**27  # elements
     widest = max(
         getattr(decoder.config, "intermediate_size", None) or 0, 4 * decoder.config.hidden_size
     )

@@ -1,0 +1,56 @@
+"""Document states: keys and values of the prompt's tokens, in buffers of their final size.
+
+transformers' dynamic cache grows by concatenation, which copies all states for every chunk and
+leaves freed blocks of every size behind. Here the length is known beforehand.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from transformers.cache_utils import Cache, DynamicLayer
+
+
+class _SizedLayer(DynamicLayer):
+    """States of one layer, [batch, key/value head, token, dimension], for ``room`` tokens."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+        self.length = 0
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append states and return all there are so far, without copying them."""
+        if not self.is_initialized:
+            self.keys = self._buffer(key_states)
+            self.values = self._buffer(value_states)
+            self.is_initialized = True
+        end = self.length + key_states.shape[-2]
+        self.keys[..., self.length : end, :] = key_states
+        if self.values.stride(-1):
+            self.values[..., self.length : end, :] = value_states
+        self.length = end
+        return self.keys[..., :end, :], self.values[..., :end, :]
+
+    def get_seq_length(self) -> int:
+        """Tokens stored."""
+        return self.length
+
+    def _buffer(self, states: torch.Tensor) -> torch.Tensor:
+        shape = (*states.shape[:-2], self.room, states.shape[-1])
+        if states.stride(-1) == 0:
+            # Values that nobody reads arrive as one zero, expanded; they stay one.
+            return states.new_zeros(1).expand(shape)
+        return states.new_empty(shape)
+
+
+def make_states(tokens: int) -> Cache:
+    """An empty cache for ``tokens`` tokens.
+
+    It keeps every key of sliding-window layers too: a reading then covers all tokens, and the
+    mask says which are seen.
+    """
+    return Cache(layer_class_to_replicate=partial(_SizedLayer, tokens))  # type: ignore[arg-type]
