@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from icr_rag.errors import DataError
+from icr_rag.evaluation.files import read_lines
 from icr_rag.types import Document
 
 
@@ -38,37 +39,90 @@ class Dataset:
         ]
 
 
-def load_beir(folder: str | Path, split: str = "test") -> Dataset:
+def load_beir(
+    folder: str | Path, split: str = "test", keep: Container[str] | None = None
+) -> Dataset:
     """Read ``corpus.jsonl``, ``queries.jsonl`` and ``qrels.tsv`` or ``qrels/<split>.tsv``.
 
+    Args:
+        folder: the data set's folder.
+        split: which judgements, where the folder has a ``qrels`` folder, which then goes before
+            ``qrels.tsv``.
+        keep: ids of the documents to hold in memory; None: all. Every line is checked.
+
     Raises:
-        DataError: naming the file and line that is missing or malformed.
+        DataError: naming the file and line that is missing, malformed, or contradicts another.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError(f"no data set folder at {folder}")
-    documents = {
-        row["_id"]: Document(row["text"], row.get("title") or None, row["_id"])
-        for row in _read_jsonl(folder / "corpus.jsonl")
-    }
-    queries = {row["_id"]: row["text"] for row in _read_jsonl(folder / "queries.jsonl")}
-    single = folder / "qrels.tsv"
-    path = single if single.is_file() else folder / "qrels" / f"{split}.tsv"
-    return Dataset(folder.resolve().name, documents, queries, _read_judgements(path))
+        raise DataError(
+            f"{folder} is not a folder; give one with corpus.jsonl, queries.jsonl and qrels.tsv"
+        )
+    documents: dict[str, Document] = {}
+    for place, row in _read_jsonl(folder / "corpus.jsonl"):
+        if keep is None or row["_id"] in keep:
+            title = row.get("title")
+            document = Document(row["text"], title if title else None, row["_id"])
+            _put(documents, row["_id"], document, place)
+    queries: dict[str, str] = {}
+    for place, row in _read_jsonl(folder / "queries.jsonl"):
+        if not row["text"].strip():
+            raise DataError(f"{place}: the text of query {row['_id']} is blank")
+        _put(queries, row["_id"], row["text"], place)
+    judgements = _read_judgements(_judgements_file(folder, split))
+    dataset = Dataset(folder.resolve().name, documents, queries, judgements)
+    _check_queries(dataset, folder)
+    return dataset
 
 
-def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+def _judgements_file(folder: Path, split: str) -> Path:
+    path, single = folder / "qrels" / f"{split}.tsv", folder / "qrels.tsv"
+    if path.is_file():
+        return path
+    # Where there are splits, a misspelt one must not silently become qrels.tsv.
+    splits = sorted(file.stem for file in path.parent.glob("*.tsv"))
+    if single.is_file() and not splits:
+        return single
+    reason = (
+        f"there are the splits {', '.join(splits)}" if splits else "there is no qrels.tsv either"
+    )
+    raise DataError(f"no judgements at {path}; {reason}")
+
+
+def _check_queries(dataset: Dataset, folder: Path) -> None:
+    if not dataset.judged_queries:
+        raise DataError(f"{folder}: no query has a document judged relevant")
+    # Left out, they would make the mean look better than it is.
+    unknown = [
+        query
+        for query, grades in dataset.judgements.items()
+        if query not in dataset.queries and any(grade > 0 for grade in grades.values())
+    ]
+    if unknown:
+        raise DataError(
+            f"{folder / 'queries.jsonl'} lacks {len(unknown)} queries that have a relevant "
+            f"document, {unknown[0]!r} first; add them, or take their judgements out"
+        )
+
+
+def _read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each line's place, for messages, and its object with checked "_id", "text" and "title"."""
     for number, line in read_lines(path):
+        place = f"{path}:{number}"
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{number}: not JSON: {error}") from error
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise DataError(f"{place}: not JSON: {error}") from error
         if not isinstance(row, dict) or not {"_id", "text"} <= row.keys():
-            raise DataError(f"{path}:{number}: expected an object with '_id' and 'text'")
+            raise DataError(f"{place}: expected an object with '_id' and 'text'")
+        # bool is an int to Python but no id.
+        if isinstance(row["_id"], bool) or not isinstance(row["_id"], (str, int)):
+            raise DataError(f"{place}: '_id' is {row['_id']!r}; it must be a string or an integer")
         if not isinstance(row["text"], str):
-            raise DataError(f"{path}:{number}: 'text' is a {type(row['text']).__name__}, not str")
-        row["_id"] = str(row["_id"])
-        yield row
+            raise DataError(f"{place}: 'text' is a {type(row['text']).__name__}, not a string")
+        if not isinstance(row.get("title"), (str, type(None))):
+            raise DataError(f"{place}: 'title' is a {type(row['title']).__name__}, not a string")
+        yield place, {**row, "_id": str(row["_id"])}
 
 
 def _read_judgements(path: Path) -> dict[str, dict[str, int]]:
@@ -78,26 +132,18 @@ def _read_judgements(path: Path) -> dict[str, dict[str, int]]:
         if number == 1 and fields[-1].strip() == "score":
             continue
         try:
-            query, document, grade = fields
-            judgements.setdefault(query, {})[document] = int(grade)
+            query, document, text = fields
+            grade = int(text)
         except ValueError as error:
             raise DataError(
-                f"{path}:{number}: expected query-id, corpus-id and a whole number, tab-separated, "
-                f"got {line!r}"
+                f"{path}:{number}: expected query-id, corpus-id and a whole number, separated by "
+                f"tabs, got {line!r}"
             ) from error
+        _put(judgements.setdefault(query, {}), document, grade, f"{path}:{number}")
     return judgements
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines that are not blank, with their numbers from 1.
-
-    Raises:
-        DataError: if the file cannot be read.
-    """
-    try:
-        with path.open(encoding="utf-8") as stream:
-            for number, line in enumerate(stream, start=1):
-                if line.strip():
-                    yield number, line.rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+def _put(table: dict[str, Any], key: str, value: Any, place: str) -> None:
+    """Add to ``table``; the same again does no harm, something else under the same id does."""
+    if table.setdefault(key, value) != value:
+        raise DataError(f"{place}: {key!r} stands there twice, with different contents")

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
 import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from icr_rag import __version__
+from icr_rag.config import RerankerConfig
 from icr_rag.errors import DataError
 from icr_rag.evaluation.datasets import Dataset
+from icr_rag.evaluation.environment import device_of, hardware, local_files, versions
 from icr_rag.evaluation.metrics import evaluate_run, mean_measures
 from icr_rag.evaluation.runs import Run
-from icr_rag.reranker import Reranker
+from icr_rag.evaluation.state import Finished, State
+from icr_rag.types import Document, Ranking
+
+
+class Ranker(Protocol):
+    """What can be evaluated: `icr_rag.Reranker`, or anything that ranks like it."""
+
+    config: RerankerConfig
+
+    def rank(self, query: str, documents: Sequence[Document], top_n: int | None = None) -> Ranking:
+        """As `icr_rag.Reranker.rank`."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,7 @@ class Setting:
     Attributes:
         depth: how many of the first-stage candidates; the rest keep their places below.
         shuffle: seed of a random order of these candidates; None: the first-stage order.
-        limit: only the first so many queries; None: all.
+        limit: only the first so many queries, in file order; None: all.
     """
 
     depth: int = 100
@@ -42,42 +52,56 @@ class Evaluation:
     """The outcome.
 
     Attributes:
-        measures: measure -> mean over all queries that have a relevant document.
+        dataset: its name.
+        measures: measure -> mean over the queries that have a relevant document. Queries
+            without candidates count as 0.
         candidates: the same for the order that the reranker was given.
         per_query: query id -> measure -> value.
         run: the re-ranked run, with the candidates below ``depth`` in their old places.
-        seconds: per re-ranked query.
-        tokens: run through the model per re-ranked query.
-        truncated: how many documents were cut, over all queries.
+        finished: query id -> order, seconds, tokens, for each query that was re-ranked.
+        setting: depth, shuffle, limit.
+        config: the reranker's configuration.
     """
 
+    dataset: str
     measures: dict[str, float]
     candidates: dict[str, float]
     per_query: dict[str, dict[str, float]]
     run: Run
-    seconds: list[float]
-    tokens: list[int]
-    truncated: int
+    finished: dict[str, Finished]
     setting: Setting
     config: dict[str, Any]
 
+    @property
+    def seconds_per_query(self) -> float:
+        """Median wall-clock seconds of a re-ranked query; 0 if there was none."""
+        return statistics.median([row.seconds for row in self.finished.values()] or [0.0])
+
+    @property
+    def truncated(self) -> int:
+        """How many documents were cut, over all queries."""
+        return sum(row.truncated for row in self.finished.values())
+
     def to_dict(self) -> dict[str, Any]:
         """JSON types; the measures come first, under ir-measures' names."""
+        rows = list(self.finished.values())
         return {
             **self.measures,
             "candidates": self.candidates,
+            "dataset": self.dataset,
             "queries": len(self.per_query),
             "depth": self.setting.depth,
             "shuffle": self.setting.shuffle,
             "limit": self.setting.limit,
+            "layers": sorted({layer for row in rows for layer in row.layers}),
+            # Several, if the evaluation went on elsewhere.
+            "devices": sorted({row.device for row in rows if row.device is not None}),
             "seconds": {
-                "median": statistics.median(self.seconds) if self.seconds else 0.0,
-                "total": sum(self.seconds),
+                "median": self.seconds_per_query,
+                "total": sum(row.seconds for row in rows),
             },
-            "tokens": {
-                "median": statistics.median(self.tokens) if self.tokens else 0,
-                "total": sum(self.tokens),
-            },
+            "tokens": sum(row.tokens for row in rows),
+            "windows": sum(row.windows for row in rows),
             "truncated_documents": self.truncated,
             "config": self.config,
             "versions": versions(),
@@ -87,12 +111,13 @@ class Evaluation:
 
 
 def evaluate(
-    reranker: Reranker,
+    reranker: Ranker,
     dataset: Dataset,
     candidates: Run,
     setting: Setting,
     state: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    prepare: Callable[[], object] | None = None,
 ) -> Evaluation:
     """Re-rank and measure.
 
@@ -101,67 +126,51 @@ def evaluate(
         dataset: queries, documents, judgements.
         candidates: the first stage's run.
         setting: depth, shuffle, limit.
-        state: file of finished queries. An evaluation that was interrupted goes on from it; a
-            file made with other settings is replaced.
+        state: file of finished queries. An evaluation that was interrupted goes on from it, and
+            one with a larger ``limit`` too; a file made with other settings is replaced. Weights
+            given to `Reranker.from_model` are not among what tells settings apart: use a file
+            for each.
         progress: called with (finished, all) queries.
+        prepare: called before the first query is ranked, and not at all if none is left to
+            rank: the place to load a model, once the data are known to be right.
 
     Raises:
-        DataError: if a candidate is not in the corpus, or no query has a relevant document.
+        DataError: if a candidate is not in the corpus, no query has a relevant document, or none
+            of those that do has candidates.
     """
-    queries = dataset.judged_queries[: setting.limit]
-    if not queries:
-        raise DataError(f"{dataset.name}: no query has a document judged relevant")
-    given = {
-        query: given_order(candidates.get(query, []), query, setting) for query in queries
-    }
-    finished = _State(state, _fingerprint(reranker, dataset, given, setting))
+    judged = dataset.judged_queries
+    given = {query: given_order(candidates.get(query, []), query, setting) for query in judged}
+    _check_candidates(dataset, given, setting.depth)
+    done = State(state, _fingerprint(reranker.config, dataset, given, setting.depth))
+
+    queries = judged[: setting.limit]
+    if prepare is not None and any(given[query] and query not in done for query in queries):
+        prepare()
     for number, query in enumerate(queries):
         if progress is not None:
             progress(number, len(queries))
-        if query in finished.rows or not given[query]:
-            continue
-        head = given[query][: setting.depth]
-        missing = [document for document in head if document not in dataset.documents]
-        if missing:
-            raise DataError(
-                f"candidates of query {query} are not in the corpus of {dataset.name}: "
-                f"{missing[:3]}; is this the run of another data set?"
-            )
-        started = time.perf_counter()
-        ranking = reranker.rank(
-            dataset.queries[query], [dataset.documents[document] for document in head]
-        )
-        finished.add(
-            query,
-            {
-                "order": [hit.index for hit in ranking],
-                "seconds": time.perf_counter() - started,
-                "tokens": ranking.usage.tokens,
-                "truncated": len(ranking.usage.truncated),
-            },
-        )
+        if given[query] and query not in done:
+            documents = [dataset.documents[name] for name in given[query][: setting.depth]]
+            done.add(query, _rank(reranker, dataset.queries[query], documents))
     if progress is not None:
         progress(len(queries), len(queries))
 
-    run = {}
-    for query in queries:
-        head, rest = given[query][: setting.depth], given[query][setting.depth :]
-        order = finished.rows[query]["order"] if head else []
-        # A reranker's own top_n must not lose documents: what it left out follows.
-        left_out = [index for index in range(len(head)) if index not in set(order)]
-        run[query] = [head[index] for index in [*order, *left_out]] + rest
-    rows = [finished.rows[query] for query in queries if given[query]]
+    finished = {query: done[query] for query in queries if given[query]}
+    run = {
+        query: [given[query][place] for place in row.order] + given[query][setting.depth :]
+        for query, row in finished.items()
+    }
     per_query = evaluate_run(run, dataset.judgements, queries)
+    before = evaluate_run(given, dataset.judgements, queries)
     return Evaluation(
-        mean_measures(per_query),
-        mean_measures(evaluate_run(given, dataset.judgements, queries)),
-        per_query,
-        run,
-        [row["seconds"] for row in rows],
-        [row["tokens"] for row in rows],
-        sum(row["truncated"] for row in rows),
-        setting,
-        reranker.config.to_dict(),
+        dataset=dataset.name,
+        measures=mean_measures(per_query),
+        candidates=mean_measures(before),
+        per_query=per_query,
+        run=run,
+        finished=finished,
+        setting=setting,
+        config=reranker.config.to_dict(),
     )
 
 
@@ -174,84 +183,54 @@ def given_order(candidates: Sequence[str], query: str, setting: Setting) -> list
     return head + rest
 
 
-def _fingerprint(
-    reranker: Reranker, dataset: Dataset, given: Mapping[str, Sequence[str]], setting: Setting
-) -> str:
-    """Everything that a finished query's ranking depends on, as a hash."""
-    digest = hashlib.sha256()
-    for part in (__version__, reranker.config.to_dict(), setting.depth, given):
-        digest.update(json.dumps(part, sort_keys=True).encode())
+def _rank(reranker: Ranker, query: str, documents: Sequence[Document]) -> Finished:
+    started = time.perf_counter()
+    # All of them, whatever the configuration's top_n says: none may get lost.
+    ranking = reranker.rank(query, documents, top_n=len(documents))
+    return Finished(
+        order=[hit.index for hit in ranking],
+        seconds=time.perf_counter() - started,
+        tokens=ranking.usage.tokens,
+        windows=ranking.usage.windows,
+        truncated=len(ranking.usage.truncated),
+        layers=list(ranking.usage.layers),
+        device=device_of(reranker),
+    )
+
+
+def _check_candidates(dataset: Dataset, given: Mapping[str, list[str]], depth: int) -> None:
+    """Before the first query is ranked, not after hours."""
+    if not given:
+        raise DataError(f"{dataset.name}: no query has a document judged relevant")
+    if not any(given.values()):
+        raise DataError(
+            f"the run has no candidates for any query of {dataset.name} that has a relevant "
+            "document; is it the run of another data set or split?"
+        )
     for query, documents in given.items():
-        digest.update(dataset.queries[query].encode())
-        for document in documents[: setting.depth]:
-            if document in dataset.documents:
-                digest.update(dataset.documents[document].content.encode())
+        for document in documents[:depth]:
+            if document not in dataset.documents:
+                raise DataError(
+                    f"candidate {document!r} of query {query!r} is not in the corpus of "
+                    f"{dataset.name}; is this the run of another data set?"
+                )
+
+
+def _fingerprint(
+    config: RerankerConfig, dataset: Dataset, given: Mapping[str, Sequence[str]], depth: int
+) -> str:
+    """Everything that a ranking depends on, as a hash.
+
+    Not the limit: a query's ranking is the same however many follow it.
+    """
+    digest = hashlib.sha256()
+
+    def add(*parts: Any) -> None:
+        # As JSON, so that no two lists of parts run together to the same bytes.
+        digest.update(json.dumps(parts, sort_keys=True).encode() + b"\n")
+
+    add(__version__, config.to_dict(), local_files(config.model), depth)
+    for query, names in given.items():
+        add(query, dataset.queries[query], names)
+        add([dataset.documents[name].content for name in names[:depth]])
     return digest.hexdigest()
-
-
-class _State:
-    """Finished queries, one JSON line each, behind a header with the fingerprint."""
-
-    def __init__(self, path: Path | None, fingerprint: str) -> None:
-        self.path = path
-        self.rows: dict[str, dict[str, Any]] = {}
-        if path is None:
-            return
-        if path.is_file():
-            self._read(path, fingerprint)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Written anew, which drops a line that a killed process left half done.
-            with path.open("w", encoding="utf-8") as out:
-                out.write(json.dumps({"fingerprint": fingerprint}) + "\n")
-                for query, row in self.rows.items():
-                    out.write(json.dumps({"query": query, **row}) + "\n")
-        except OSError as error:
-            raise DataError(f"cannot write the state file {path}: {error}") from error
-
-    def _read(self, path: Path, fingerprint: str) -> None:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-        try:
-            if json.loads(lines[0]) != {"fingerprint": fingerprint}:
-                return
-        except json.JSONDecodeError:
-            return
-        for line in lines[1:]:
-            try:
-                row = json.loads(line)
-                self.rows[row.pop("query")] = row
-            except (json.JSONDecodeError, KeyError, AttributeError):
-                continue  # the half-written last line of a killed process
-
-    def add(self, query: str, row: dict[str, Any]) -> None:
-        """Remember a finished query, on disk before in memory."""
-        if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as out:
-                out.write(json.dumps({"query": query, **row}) + "\n")
-        self.rows[query] = row
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides the numbers."""
-    import torch
-    import transformers
-
-    return {
-        "icr_rag": __version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def hardware() -> dict[str, Any]:
-    """The machine that the numbers come from."""
-    import torch
-
-    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    return {
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "accelerator": device,
-    }

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from icr_rag.errors import require
 
-#: Names as ir-measures writes them; the first is the headline.
+#: Names as ir-measures writes them; the first is the headline. All are better when higher.
 MEASURES = ("nDCG@10", "nDCG@5", "RR@10", "P@1", "R@5", "R@10", "R@20")
 
 
@@ -23,7 +23,10 @@ def evaluate_run(
         queries: the queries to report; each needs a relevant document in ``judgements``.
 
     Returns:
-        query id -> measure -> value, for every query in ``queries``.
+        query id -> measure -> value from 0 to 1, for every query in ``queries``, in their order.
+
+    Raises:
+        MissingDependencyError: without ir-measures.
     """
     ir_measures = require("ir_measures", "cli", "Evaluation")
     measures = [ir_measures.parse_measure(name) for name in MEASURES]
@@ -34,6 +37,8 @@ def evaluate_run(
         for query in queries
         if run.get(query)
     }
+    # ir-measures reports 0 for queries that the run lacks; written down here, so that the mean
+    # does not hang on every provider behind it doing so.
     values = {query: dict.fromkeys(MEASURES, 0.0) for query in queries}
     for metric in ir_measures.iter_calc(measures, relevance, scores):
         values[metric.query_id][str(metric.measure)] = float(metric.value)
@@ -43,6 +48,4 @@ def evaluate_run(
 def mean_measures(per_query: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """The mean of each measure over the queries; 0 for no queries."""
     count = max(1, len(per_query))
-    return {
-        name: sum(values[name] for values in per_query.values()) / count for name in MEASURES
-    }
+    return {name: sum(values[name] for values in per_query.values()) / count for name in MEASURES}

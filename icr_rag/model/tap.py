@@ -177,12 +177,18 @@ def _sdpa(
         return output
     # With a mask the CPU kernel computes every logit and then hides some. Keys that no row of a
     # block sees (the future; what a sliding window has left behind) are cut away first.
-    parts = []
+    grouped = query.shape[1] != key.shape[1]
+    output_rows = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
     for rows, keys, part in _visible_blocks(attention_mask):
-        parts.append(
-            kernel(module, query[:, :, rows], key[:, :, keys], value[:, :, keys], part, **kwargs)[0]
-        )
-    return torch.cat(parts, dim=1), None
+        output_rows[:, rows] = torch.nn.functional.scaled_dot_product_attention(
+            query[:, :, rows],
+            key[:, :, keys],
+            value[:, :, keys],
+            attn_mask=part,
+            scale=kwargs.get("scaling"),
+            enable_gqa=grouped,
+        ).transpose(1, 2)
+    return output_rows, None
 
 
 def _visible_blocks(mask: torch.Tensor) -> list[tuple[slice, slice, torch.Tensor]]:

@@ -1,0 +1,247 @@
+"""``icr-rag doctor``: what is installed, what would be chosen, what a model would cost."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from icr_rag import RerankerConfig, __version__
+from icr_rag.cli.console import output_console, shown_layers, working, write_json
+from icr_rag.cli.options import with_reranker_options
+from icr_rag.errors import ModelLoadError, require
+
+#: Optional distributions and the extra that brings each.
+_OPTIONAL = {
+    "llama-index-core": "llama-index",
+    "langchain-core": "langchain",
+    "typer": "cli",
+    "rich": "cli",
+    "bm25s": "cli",
+    "PyStemmer": "cli",
+    "ir-measures": "cli",
+    "gguf": "gguf",
+}
+#: Optional distributions that no extra brings, because they need an accelerator of the right kind.
+_BY_HAND = {"bitsandbytes": "quantization=4bit or 8bit", "flash-attn": "flash_attention_2"}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Memory that a model's lower layers need.
+
+    Attributes:
+        layers: "10-13 of 30" and the reason.
+        parameters: of the layers kept and the token embeddings.
+        weight_bytes: their size in the dtype chosen.
+        whole_weight_bytes: the same for the whole model without LM head.
+        cache_bytes_per_1000_tokens: keys and values of the prompt.
+    """
+
+    layers: str
+    reason: str
+    parameters: int
+    weight_bytes: int
+    whole_weight_bytes: int
+    cache_bytes_per_1000_tokens: int
+    context: int | None
+
+
+@with_reranker_options(without=("top_n",))
+def doctor(
+    config: RerankerConfig,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+) -> None:
+    """Show what is installed, the device and dtype chosen and why, and what a model costs.
+
+    No weights are loaded: the cost comes from the model's configuration.
+
+    icr-rag doctor --model Qwen/Qwen3-0.6B --device cpu
+    """
+    with working("looking around"):
+        report = examine(config)
+    if as_json:
+        write_json(report)
+        return
+    out = output_console()
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _lines(report):
+        # Text, not str: the brackets of an extra and of a path are no markup.
+        table.add_row(name, Text(value))
+    out.print(table)
+
+
+def examine(config: RerankerConfig) -> dict[str, Any]:
+    """Everything that ``doctor`` shows, as JSON types.
+
+    Raises:
+        ConfigError: if the device is not there or the layers are not in the model.
+        ModelLoadError: if the model's configuration cannot be had.
+    """
+    import torch
+    import transformers
+
+    from icr_rag.model.cache import cache_root
+    from icr_rag.model.device import choose_dtype, measure_layer_seconds, resolve_device
+    from icr_rag.model.embedded import EMBEDDED_MODELS, embedded_model_path
+
+    device = resolve_device(config.device)
+    embedded = {name: embedded_model_path(name, config.cache_dir) for name in EMBEDDED_MODELS}
+    report: dict[str, Any] = {
+        "icr_rag": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "optional": {
+            name: {"version": _version(name), "extra": _OPTIONAL.get(name)}
+            for name in (*_OPTIONAL, *_BY_HAND)
+        },
+        "devices": _devices(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "cache": str(cache_root(config.cache_dir)),
+        "embedded_models": {
+            name: None if path is None else str(path) for name, path in embedded.items()
+        },
+        "model": config.model,
+    }
+    # The times behind the choice, which is made by their ratio.
+    report["cpu_layer_seconds"] = dict(measure_layer_seconds()) if device == "cpu" else None
+    if config.model in embedded and embedded[config.model] is None:
+        # Looking should not fetch a hundred megabytes.
+        report["cost"] = None
+        dtype = choose_dtype(device, config.dtype, None)
+    else:
+        whole, text_config = _load_config(config)
+        stored = getattr(text_config, "dtype", None)
+        name = None if stored is None else str(stored).removeprefix("torch.")
+        dtype = choose_dtype(device, config.dtype, name)
+        report["cost"] = asdict(estimate_cost(config, whole, text_config, dtype.torch_dtype))
+    report["dtype"] = dtype.dtype
+    report["dtype_reason"] = dtype.reason
+    return report
+
+
+def _load_config(config: RerankerConfig) -> tuple[Any, Any]:
+    """The model's whole configuration and the part of it for text."""
+    from icr_rag.model.loading import load_config
+
+    if not config.model.endswith(".gguf"):
+        whole, text_config, _ = load_config(config)
+        return whole, text_config
+    # Loading would convert the file first; its header says all that is needed here.
+    require("gguf", "gguf", "Reading GGUF files")
+    from transformers import AutoConfig
+
+    path = Path(config.model).expanduser()
+    if not path.is_file():
+        raise ModelLoadError(f"no GGUF file at {path}; check the path given as `model`")
+    try:
+        whole = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+    except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelLoadError(f"{path} is not a readable GGUF file: {reason}") from error
+    return whole, whole.get_text_config(decoder=True)
+
+
+def estimate_cost(config: RerankerConfig, whole: Any, text_config: Any, dtype: Any) -> Cost:
+    """What the layers that ``config`` reads would cost, without loading a weight."""
+    import torch
+    import transformers
+
+    from icr_rag.model.loading import resolve_layers, truncated_config
+    from icr_rag.presets import auto_layers
+
+    layers = resolve_layers(config, text_config)
+    sizes = []
+    for depth in (layers[-1] + 1, text_config.num_hidden_layers):
+        with torch.device("meta"):
+            model = transformers.AutoModel.from_config(  # type: ignore[no-untyped-call]
+                truncated_config(whole, text_config, depth)
+            )
+        count = sum(parameter.numel() for parameter in model.parameters())
+        # Only linear layers are quantised; embeddings and norms stay as they are.
+        bits = {None: 8 * dtype.itemsize, "8bit": 8, "4bit": 4}[config.quantization]
+        linear = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear))
+        sizes.append((count, (count - linear) * dtype.itemsize + linear * bits // 8))
+    heads = getattr(text_config, "num_key_value_heads", None) or text_config.num_attention_heads
+    size = getattr(text_config, "head_dim", None) or (
+        text_config.hidden_size // text_config.num_attention_heads
+    )
+    reason = "as asked for"
+    if config.layers == "auto" and config.heads is None:
+        reason = auto_layers(text_config)[1]
+    return Cost(
+        layers=f"{shown_layers(layers)} of {text_config.num_hidden_layers}",
+        reason=reason,
+        parameters=sizes[0][0],
+        weight_bytes=sizes[0][1],
+        whole_weight_bytes=sizes[1][1],
+        cache_bytes_per_1000_tokens=1000 * 2 * heads * size * dtype.itemsize * (layers[-1] + 1),
+        context=getattr(text_config, "max_position_embeddings", None),
+    )
+
+
+def _devices() -> list[str]:
+    """Every device that torch can use here, by the name that `device` takes."""
+    import torch
+
+    devices = [f"cpu: torch uses {torch.get_num_threads()} thread(s)"]
+    for number in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(number)
+        size = properties.total_memory / 2**30
+        devices.append(f"cuda:{number}: {properties.name}, {size:.0f} GiB")
+    if torch.backends.mps.is_available():
+        devices.append("mps: Metal")
+    return devices
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
+    lines = [
+        ("icr_rag", f"{report['icr_rag']} on Python {report['python']}"),
+        ("torch", report["torch"]),
+        ("transformers", report["transformers"]),
+    ]
+    for name, found in report["optional"].items():
+        if found["extra"] is not None:
+            missing = f"not installed: pip install 'icr-rag[{found['extra']}]'"
+        else:
+            missing = f"not installed (only for {_BY_HAND[name]})"
+        lines.append((name, missing if found["version"] is None else found["version"]))
+    lines += [("devices" if n == 0 else "", text) for n, text in enumerate(report["devices"])]
+    lines.append(("device", report["device"]))
+    lines.append(("dtype", f"{report['dtype']} ({report['dtype_reason']})"))
+    if report["cpu_layer_seconds"] is not None:
+        timed = report["cpu_layer_seconds"].items()
+        lines.append(("", ", ".join(f"{name} {1000 * s:.1f} ms" for name, s in timed)))
+    lines.append(("cache", report["cache"]))
+    for name, path in report["embedded_models"].items():
+        state = "not cached; fetched on first use" if path is None else f"cached in {path}"
+        lines.append((f"embedded {name}", state))
+    cost = report["cost"]
+    lines.append(("model", report["model"]))
+    if cost is not None:
+        weights, whole = cost["weight_bytes"] / 2**20, cost["whole_weight_bytes"] / 2**20
+        cache = cost["cache_bytes_per_1000_tokens"] / 2**20
+        lines += [
+            ("  layers", f"{cost['layers']} ({cost['reason']})"),
+            ("  weights", f"{weights:,.0f} MiB of {whole:,.0f} MiB; the rest is not loaded"),
+            ("  prompt", f"{cache:,.1f} MiB of keys and values per 1,000 tokens"),
+            ("  context", f"{cost['context']:,} tokens" if cost["context"] else "not stated"),
+        ]
+    return lines

@@ -1,0 +1,122 @@
+"""Documents and queries from files and standard input, with errors that name file and line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from icr_rag.cli.console import messages
+from icr_rag.errors import DataError
+from icr_rag.types import Document
+
+_STDIN = "-"
+
+
+def read_documents(paths: Sequence[str]) -> list[Document]:
+    """The documents in these files, in this order.
+
+    A ``.jsonl`` file holds one JSON object a line with "text" and, if it has them, "title" and
+    "id" (or "_id"). Any other file is one document, whose id is the path as given. ``-``, or no
+    file, is standard input: JSONL if its first line is a JSON object, else one document a line.
+
+    Raises:
+        DataError: for a file that is missing, is not UTF-8 text, or has a malformed line.
+    """
+    documents: list[Document] = []
+    for path in paths if paths else [_STDIN]:
+        if path == _STDIN:
+            text = _read_stdin()
+            if _starts_with_object(text):
+                documents += parse_jsonl(text, "standard input")
+            else:
+                documents += [Document(line) for line in _lines(text) if line.strip()]
+        elif path.endswith(".jsonl"):
+            documents += parse_jsonl(read_text(path), path)
+        else:
+            documents.append(Document(read_text(path), id=path))
+    return documents
+
+
+def read_text(path: str) -> str:
+    """The file's text.
+
+    Raises:
+        DataError: if it cannot be read or is not UTF-8.
+    """
+    try:
+        content = Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; give existing files") from error
+    return _decode(content, path)
+
+
+def parse_jsonl(text: str, name: str) -> list[Document]:
+    """The documents in JSONL text; blank lines are skipped.
+
+    Raises:
+        DataError: naming ``name`` and the line.
+    """
+    documents = []
+    for number, line in enumerate(_lines(text), 1):
+        if line.strip():
+            documents.append(_document(line, f"{name}:{number}"))
+    return documents
+
+
+def _document(line: str, place: str) -> Document:
+    try:
+        value = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{place}: not JSON ({error}); each line must be a JSON object") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{place}: {_shown(value)} is not a JSON object with 'text'")
+    if "text" not in value:
+        raise DataError(f"{place}: no 'text', only {sorted(value)}; each object needs a 'text'")
+    text, title = value["text"], value.get("title")
+    identifier = value.get("id", value.get("_id"))
+    if not isinstance(text, str):
+        raise DataError(f"{place}: 'text' is {_shown(text)}; it must be a string")
+    if title is not None and not isinstance(title, str):
+        raise DataError(f"{place}: 'title' is {_shown(title)}; it must be a string")
+    # bool is an int to Python but no id.
+    if isinstance(identifier, bool) or not isinstance(identifier, (str, int, type(None))):
+        raise DataError(f"{place}: 'id' is {_shown(identifier)}; it must be a string or an integer")
+    return Document(text, title, None if identifier is None else str(identifier))
+
+
+def _starts_with_object(text: str) -> bool:
+    first = next((line for line in _lines(text) if line.strip()), "")
+    try:
+        return isinstance(json.loads(first), dict)
+    except (json.JSONDecodeError, RecursionError):
+        # A line that was meant as an object deserves the JSON error, not to be ranked as text.
+        return first.lstrip().startswith('{"')
+
+
+def _read_stdin() -> str:
+    if sys.stdin.isatty():
+        messages.print("reading one document a line from the terminal; end with Ctrl-D")
+    return _decode(sys.stdin.buffer.read(), "standard input")
+
+
+def _decode(content: bytes, name: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{name}:{line}: not UTF-8 (byte 0x{content[error.start]:02x}); convert the file"
+        ) from error
+
+
+def _lines(text: str) -> list[str]:
+    # Not splitlines(), which also splits at form feeds and other characters inside a document.
+    return text.replace("\r\n", "\n").split("\n")
+
+
+def _shown(value: Any) -> str:
+    shown = json.dumps(value, ensure_ascii=False)
+    return shown if len(shown) <= 60 else shown[:60] + " ..."

@@ -1,0 +1,183 @@
+"""The flags that set a `RerankerConfig`, made from its fields so that the two cannot drift.
+
+A command takes them all by being decorated::
+
+    @with_reranker_options(without=("top_n",))
+    def rerank(config: RerankerConfig, query: str, ...) -> None: ...
+
+typer then sees the command's own parameters, ``--config FILE`` and one flag per field, and the
+command gets a checked configuration. Flags replace what the file says, the file replaces
+defaults.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+
+from icr_rag.config import RerankerConfig
+
+_PANEL = "Reranker"
+_SHORT = {"model": "-m"}
+#: How these are written on the command line.
+_HINTS = {
+    "layers": "Write auto, all, or first-last: 10-13.",
+    "heads": "Write layer-head pairs: 20-15,21-11.",
+}
+
+
+def parse_layers(value: str) -> str | tuple[int, int]:
+    """``auto``, ``all``, ``10-13`` or ``10,13``; a single number is a window of one layer.
+
+    Raises:
+        typer.BadParameter: for anything else.
+    """
+    value = value.strip()
+    if value in ("auto", "all"):
+        return value
+    match = re.fullmatch(r"(\d+)(?:\s*[-,]\s*(\d+))?", value, re.ASCII)
+    if match is None:
+        raise _bad("layers", f"{value!r} is not a window of layers; allowed are auto, all, 10-13")
+    first, last = match.groups()
+    return int(first), int(first if last is None else last)
+
+
+def parse_heads(value: str) -> tuple[tuple[int, int], ...]:
+    """``20-15,21-11``: layer and head of each pair.
+
+    Raises:
+        typer.BadParameter: for anything else.
+    """
+    pairs = []
+    for part in value.split(","):
+        match = re.fullmatch(r"\s*(\d+)-(\d+)\s*", part, re.ASCII)
+        if match is None:
+            raise _bad("heads", f"{part!r} is not a head; write layer-head pairs: 20-15,21-11")
+        pairs.append((int(match[1]), int(match[2])))
+    return tuple(pairs)
+
+
+def config_from_options(config_file: Path | None, **overrides: Any) -> RerankerConfig:
+    """The configuration of a file, or the defaults, with the overrides that are not None.
+
+    Raises:
+        ConfigError: if the file or a value is wrong.
+        typer.BadParameter: if layers or heads cannot be parsed.
+    """
+    base = RerankerConfig() if config_file is None else RerankerConfig.from_file(config_file)
+    given = {name: value for name, value in overrides.items() if value is not None}
+    if isinstance(given.get("layers"), str):
+        given["layers"] = parse_layers(given["layers"])
+    if isinstance(given.get("heads"), str):
+        given["heads"] = parse_heads(given["heads"])
+    return base.replace(**given) if given else base
+
+
+def with_reranker_options(
+    without: tuple[str, ...] = (), **defaults: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorate a command whose parameter ``config`` is a `RerankerConfig`.
+
+    Args:
+        without: fields that get no flag here.
+        **defaults: values for this command where neither the flag nor ``--config`` is given.
+    """
+    fields = [name for name in RerankerConfig.model_fields if name not in without]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [
+            # Keyword-only, because the flags follow parameters that may have defaults.
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in inspect.signature(command, eval_str=True).parameters.values()
+            if parameter.name != "config"
+        ]
+        options = [_file_option(), *(_option(name) for name in fields)]
+
+        @functools.wraps(command)
+        def wrapped(**values: Any) -> None:
+            file = values.pop("config")
+            chosen = {name: values.pop(name) for name in fields}
+            if file is None:
+                given = {name: value for name, value in chosen.items() if value is not None}
+                chosen = {**defaults, **given}
+            command(config=config_from_options(file, **chosen), **values)
+
+        # What typer looks at, instead of the command's own.
+        wrapped.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+        wrapped.__annotations__ = {p.name: p.annotation for p in [*own, *options]}
+        return wrapped
+
+    return decorate
+
+
+def _file_option() -> inspect.Parameter:
+    option = typer.Option(
+        "--config",
+        metavar="FILE",
+        help="YAML or TOML file with any of these settings; flags replace what it says.",
+        rich_help_panel=_PANEL,
+        show_default=False,
+    )
+    return _parameter("config", Path, option)
+
+
+def _option(name: str) -> inspect.Parameter:
+    """The flag of one field. Not given is None, so that a file's value can stand."""
+    field = RerankerConfig.model_fields[name]
+    flag = "--" + name.replace("_", "-")
+    kind = _kind(field.annotation)
+    names = [f"{flag}/--no-{flag[2:]}"] if kind is bool else [flag]
+    if name in _SHORT:
+        names.append(_SHORT[name])
+    parts = [field.description, _HINTS.get(name)]
+    choices = _choices(field.annotation)
+    if choices and name not in _HINTS:
+        parts.append(f"One of {', '.join(choices)}.")
+    if field.default is not None:
+        parts.append(_default(field.default))
+    option = typer.Option(
+        *names,
+        # Short, because flags' names are cut where a narrow terminal leaves no room beside it.
+        metavar={str: "TEXT", int: "N"}.get(kind),
+        help=" ".join(part for part in parts if part is not None),
+        show_default=False,
+        rich_help_panel=_PANEL,
+    )
+    return _parameter(name, kind, option)
+
+
+def _parameter(name: str, kind: Any, option: Any) -> inspect.Parameter:
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind | None, option],
+    )
+
+
+def _kind(annotation: Any) -> Any:
+    """bool and int as they are; the rest is text, which `RerankerConfig` checks."""
+    members = (annotation, *get_args(annotation))
+    return bool if bool in members else int if int in members else str
+
+
+def _choices(annotation: Any) -> list[str]:
+    """The values of a ``Literal``, or of one in a union."""
+    literals = [a for a in (annotation, *get_args(annotation)) if get_origin(a) is Literal]
+    return [str(value) for literal in literals for value in get_args(literal)]
+
+
+def _default(value: Any) -> str:
+    shown = {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+    # A backslash, or rich takes the brackets for markup.
+    return f"\\[default: {shown}]"
+
+
+def _bad(name: str, message: str) -> typer.BadParameter:
+    return typer.BadParameter(message, param_hint=f"--{name}")

@@ -1,0 +1,50 @@
+"""Text files of the evaluation: read line by line, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from icr_rag.errors import DataError
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines that are not blank, without their ends, and their numbers from 1.
+
+    Raises:
+        DataError: if the file cannot be read; naming the line, if it is not UTF-8.
+    """
+    try:
+        # Bytes, so that only \n ends a line and a wrong byte can be told by its line.
+        with path.open("rb") as stream:
+            for number, raw in enumerate(stream, start=1):
+                try:
+                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                except UnicodeDecodeError as error:
+                    raise DataError(
+                        f"{path}:{number}: not UTF-8 (byte 0x{raw[error.start]:02x}); "
+                        "convert the file"
+                    ) from error
+                if line.strip():
+                    yield number, line
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+
+
+def write_whole(path: Path, lines: Iterable[str]) -> None:
+    """Write the lines, each of which ends itself; ``path`` is replaced at the end, or untouched.
+
+    Raises:
+        DataError: if the file cannot be written.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with temporary.open("w", encoding="utf-8", newline="\n") as out:
+                out.writelines(lines)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror}") from error
