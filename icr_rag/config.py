@@ -223,8 +223,10 @@ def _explain(error: ValidationError) -> str:
         name = str(item["loc"][0]) if item["loc"] else ""
         if item["type"] == "extra_forbidden":
             close = difflib.get_close_matches(name, RerankerConfig.model_fields, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else (
-                "known are " + ", ".join(RerankerConfig.model_fields)
+            hint = (
+                f"did you mean {close[0]!r}?"
+                if close
+                else ("known are " + ", ".join(RerankerConfig.model_fields))
             )
             lines.append(f"unknown setting {name!r}; {hint}")
             continue

@@ -18,6 +18,7 @@ construction; tokenising the whole string would merge characters across segments
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -184,7 +185,7 @@ class PromptBuilder:
             return [text] if text else []
         cuts = [match.start() + 1 for match in self._control_pattern.finditer(text)]
         bounds = [0, *cuts, len(text)]
-        return [text[a:b] for a, b in zip(bounds, bounds[1:], strict=False) if a < b]
+        return [text[a:b] for a, b in itertools.pairwise(bounds) if a < b]
 
     def _encode_characters(self, text: str) -> list[int]:
         ids: list[int] = []

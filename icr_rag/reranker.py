@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import ClosedError, InputError, PromptTooLongError
-from icr_rag.ranking import below, make_ranking
+from icr_rag.inputs import RankInputs, check_documents, check_query
+from icr_rag.ranking import make_ranking
 from icr_rag.types import (
     AttentionReading,
     Document,
@@ -24,7 +25,6 @@ from icr_rag.types import (
     Ranking,
     Span,
     Usage,
-    as_document,
 )
 
 if TYPE_CHECKING:
@@ -110,13 +110,13 @@ class Reranker:
 
         started = time.perf_counter()
         top_n = self._check_top_n(top_n)
-        _check_query(query)
-        given = _check_documents(documents)
+        check_query(query)
+        given = check_documents(documents)
         if not any(document.content.strip() for document in given):
             return _unread(given, top_n)
         scorer = self._ensure_scorer()
 
-        inputs = _Inputs(scorer, self.config, query, given)
+        inputs = RankInputs(scorer, self.config, query, given)
         cost = Cost()
         cost.seconds["prompt"] += time.perf_counter() - started
         ranked = rank_listwise(
@@ -187,12 +187,12 @@ class Reranker:
             InputError: for a blank query, no documents, or only blank ones.
             PromptTooLongError: if the documents do not fit in one prompt.
         """
-        _check_query(query)
-        given = _check_documents(documents)
+        check_query(query)
+        given = check_documents(documents)
         if not any(document.content.strip() for document in given):
             raise InputError("read_attention needs at least one document that is not blank")
         scorer = self._ensure_scorer()
-        inputs = _Inputs(scorer, self.config, query, given)
+        inputs = RankInputs(scorer, self.config, query, given)
         everything = range(len(inputs.token_ids))
         if not inputs.fits(everything):
             raise PromptTooLongError(
@@ -303,112 +303,6 @@ class Reranker:
         if isinstance(top_n, bool) or not isinstance(top_n, int) or top_n < 0:
             raise InputError(f"top_n={top_n!r}; allowed are None (all) and whole numbers from 0")
         return top_n
-
-
-class _Inputs:
-    """A call's query and documents as token ids: each content once, cut where it must be.
-
-    Attributes:
-        query_ids: the query rows.
-        token_ids: per distinct, non-blank content, in input order.
-        owner: per input document, its place in ``token_ids``; None for a blank document.
-        budget: most tokens in one prompt.
-        truncated: input positions of documents that were cut.
-        query_truncated: whether the query was.
-    """
-
-    def __init__(
-        self,
-        scorer: AttentionScorer,
-        config: RerankerConfig,
-        query: str,
-        documents: Sequence[Document],
-    ) -> None:
-        self._prompts = scorer.prompts
-        place: dict[str, int] = {}
-        self.owner: list[int | None] = []
-        for document in documents:
-            content = document.content
-            blank = not content.strip()
-            self.owner.append(None if blank else place.setdefault(content, len(place)))
-        with scorer.engine.lock:
-            query_ids = self._prompts.encode_query(query)
-            token_ids = self._prompts.encode_documents(list(place))
-        if not query_ids:
-            raise InputError(f"the query {query!r} has no character that the tokenizer knows")
-        if not all(token_ids):
-            # Characters that the tokenizer lacks leave nothing to read either.
-            kept = [old for old, ids in enumerate(token_ids) if ids]
-            new_place = {old: new for new, old in enumerate(kept)}
-            self.owner = [None if old is None else new_place.get(old) for old in self.owner]
-            token_ids = [token_ids[old] for old in kept]
-
-        limit = config.max_query_tokens
-        self.query_truncated = limit is not None and len(query_ids) > limit
-        self.query_ids = query_ids[:limit]
-        context = getattr(scorer.engine.text_config, "max_position_embeddings", None)
-        limits = [n for n in (config.token_budget, context) if n is not None]
-        self.budget: int = min(limits) if limits else 2**31
-        self._overhead = self._prompts.overhead(self.query_ids)
-
-        # Any two documents must fit in one prompt, or windows could not slide.
-        per_document = (self.budget - self._overhead) // 2 - self._prompts.document_cost(
-            [], len(token_ids)
-        )
-        if per_document < 1:
-            raise PromptTooLongError(
-                f"the query has {len(self.query_ids)} tokens and the prompt around it "
-                f"{self._overhead - len(self.query_ids)}, but one prompt holds {self.budget}, "
-                "which leaves no room for documents; set max_query_tokens or a larger token_budget"
-            )
-        if config.max_document_tokens is not None:
-            per_document = min(per_document, config.max_document_tokens)
-        self.token_ids = [ids[:per_document] for ids in token_ids]
-        self.truncated = tuple(
-            index
-            for index, unique in enumerate(self.owner)
-            if unique is not None and len(token_ids[unique]) > per_document
-        )
-
-    def cost(self, items: Sequence[int]) -> int:
-        """Tokens of a prompt with these documents."""
-        return self._overhead + sum(
-            self._prompts.document_cost(self.token_ids[item], len(items)) for item in items
-        )
-
-    def fits(self, items: Sequence[int]) -> bool:
-        """Whether these documents fit in one prompt."""
-        return self.cost(items) <= self.budget
-
-    def spread(
-        self, order: Sequence[int], scores: Sequence[float], groups: Sequence[int]
-    ) -> tuple[list[int], list[float], list[int]]:
-        """Order, scores and groups of the distinct contents, for the input documents."""
-        blank_score = below(scores)
-        all_scores = [blank_score if u is None else scores[u] for u in self.owner]
-        all_groups = [-1 if u is None else groups[u] for u in self.owner]
-        rank = {unique: place for place, unique in enumerate(order)}
-        last = len(order)
-        all_order = sorted(
-            range(len(self.owner)),
-            key=lambda index: last if (u := self.owner[index]) is None else rank[u],
-        )
-        return all_order, all_scores, all_groups
-
-
-def _check_query(query: Any) -> None:
-    if not isinstance(query, str):
-        raise InputError(f"the query is a {type(query).__name__}; it must be a str")
-    if not query.strip():
-        raise InputError(f"the query is blank ({query!r}); give the question to rank for")
-
-
-def _check_documents(documents: Any) -> list[Document]:
-    if isinstance(documents, (str, bytes)) or not isinstance(documents, Sequence):
-        raise InputError(
-            f"documents is a {type(documents).__name__}; give a list of str, Document or mappings"
-        )
-    return [as_document(document, index) for index, document in enumerate(documents)]
 
 
 def _unread(documents: list[Document], top_n: int | None) -> Ranking:

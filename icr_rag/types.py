@@ -45,7 +45,8 @@ def as_document(value: DocumentLike, index: int) -> Document:
     elif isinstance(value, Mapping):
         if "text" not in value:
             raise InputError(
-                f"document {index} is a mapping without 'text' (its keys: {sorted(map(str, value))}); "
+                f"document {index} is a mapping without 'text' "
+                f"(its keys: {sorted(map(str, value))}); "
                 "give it a 'text' and, if there is one, a 'title'"
             )
         identifier = value.get("id", value.get("_id"))

@@ -1,40 +1,108 @@
-"""Install torch into the running interpreter's environment, as a CPU build where that will do.
+"""Install torch into this interpreter's environment, and write down which build it is.
 
-PyPI's Linux wheel of torch brings several gigabytes of CUDA libraries. A machine without a GPU
-has no use for them, so that there the first of these that works is taken:
+PyPI's Linux wheel of torch brings gigabytes of CUDA libraries, of no use without a GPU. The first
+of these that applies is done:
 
-1. torch is installed already: nothing to do, whatever build it is.
-2. macOS, Windows, or a working ``nvidia-smi``: the ordinary wheel from the package index.
-3. A ``+cpu`` wheel at hand: in a folder of pip's ``find-links`` or ``PIP_FIND_LINKS``.
-4. PyTorch's own index of CPU builds.
+1. torch is installed already: nothing, whatever build it is.
+2. Not Linux, or ``nvidia-smi`` finds a GPU: the ordinary wheel from the package index.
+3. A CPU wheel is at hand in pip's find-links (PIP_FIND_LINKS or pip's configuration): that one.
+4. PyTorch's own page of CPU wheels answers: the newest from there.
+5. Stop, and say what to do. The CUDA build is never taken instead.
 
-If none works, this stops and says what to do. It never falls back to the CUDA build.
+Usage: ``python install_torch.py CONSTRAINTS``, a file that is given the line ``torch==VERSION``,
+so that what is installed next cannot replace it.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
 import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
 
 REQUIREMENT = "torch>=2.4"
+CPU_WHEELS = "https://download.pytorch.org/whl/cpu/torch/"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
+ADVICE = f"""\
+No CPU build of torch could be had, and the CUDA build (several GB) is not taken on a machine
+without a GPU. Put one into this environment, then run the same command again:
 
-def main() -> int:
-    """Install torch; 0 if it is there afterwards."""
-    if importlib.util.find_spec("torch") is not None:
-        return 0
-    if sys.platform != "linux" or has_gpu():
-        say("installing torch from the package index")
-        return pip("install", REQUIREMENT)
+    {sys.executable} -m pip install torch --index-url {CPU_INDEX}
 
-    local = f"{REQUIREMENT},=={newest_local_cpu_build()}" if newest_local_cpu_build() else None
-    if local is not None:
-        say(f"installing the CPU build of torch that is at hand ({local})")
-        # Its dependencies are pure Python and come with the project's own.
-        if pip("install", "--no-index", "--no-deps", local) == 0:
-            return 0
-    say(f"installing the CPU build of torch from {CPU_INDEX}")
+or point PIP_FIND_LINKS to a folder with a wheel of it for Python {sys.version_info.major}.\
+{sys.version_info.minor} (torch-...+cpu-...whl).
+"""
+
+
+def main(constraints: Path) -> int:
+    """Return 0 if torch is installed afterwards."""
+    if torch_version() is None and not install():
+        sys.stderr.write(ADVICE)
+        return 1
+    constraints.write_text(f"torch=={torch_version()}\n", encoding="utf-8")
     return 0
+
+
+def install() -> bool:
+    """Install torch from the first source that serves; False if none does."""
+    if not sys.platform.startswith("linux") or has_gpu():
+        say("Installing torch from the package index")
+        return pip("install", REQUIREMENT)
+    say("Looking for a CPU build of torch at hand (pip's find-links)")
+    if install_cpu_wheel():
+        return True
+    say(f"None there; trying {CPU_WHEELS}")
+    return install_cpu_wheel("--find-links", CPU_WHEELS, "--timeout", "15", "--retries", "1")
+
+
+def install_cpu_wheel(*source: str) -> bool:
+    """Install the newest wheel from find-links, if it is a CPU build.
+
+    Fetched first and judged by its file name: with --no-index no index, not even one that pip is
+    configured to add, can slip the CUDA build in. Dependencies come with the project's own.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        wanted = ["--no-index", "--no-deps", "--only-binary=:all:", "--dest", folder, *source]
+        pip("download", "--quiet", *wanted, REQUIREMENT)
+        wheels = [str(path) for path in Path(folder).glob("torch-*.whl") if "+cpu" in path.name]
+        return bool(wheels) and pip("install", "--no-index", "--no-deps", *wheels)
+
+
+def torch_version() -> str | None:
+    """The installed version, build label included; None if torch is not installed."""
+    try:
+        return metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def has_gpu() -> bool:
+    """Whether nvidia-smi exists and finds a GPU."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return False
+    try:
+        outcome = subprocess.run([command, "-L"], capture_output=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return outcome.returncode == 0 and b"GPU" in outcome.stdout
+
+
+def pip(*arguments: str) -> bool:
+    """Run pip in this environment; whether it succeeded. Its own words go to standard error."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
+    return subprocess.run(command, check=False).returncode == 0
+
+
+def say(message: str) -> None:
+    """One line of progress."""
+    sys.stderr.write(f"{message}\n")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python install_torch.py CONSTRAINTS")
+    sys.exit(main(Path(sys.argv[1])))

@@ -31,7 +31,7 @@ app.command()(command.evaluate)
 class Fake(FakeReranker):
     """A reranker that reverses, made from a configuration as the command makes it."""
 
-    made: list[Fake] = []  # noqa: RUF012
+    made: list[Fake] = []
     fail_next_at: int | None = None
 
     def __init__(self, config):

@@ -81,9 +81,7 @@ def test_chosen_heads_are_read_and_no_others(family, tokenizer):
     for place, layer in enumerate(reading.layers):
         for head in range(4):
             wanted = everything[place, head] * ((layer, head) in heads)
-            torch.testing.assert_close(
-                reading.query[place, head], wanted, atol=TOLERANCE, rtol=0
-            )
+            torch.testing.assert_close(reading.query[place, head], wanted, atol=TOLERANCE, rtol=0)
 
 
 token_lists = st.lists(st.integers(4, 250), min_size=1, max_size=70)

@@ -179,6 +179,17 @@ def test_a_trec_run_comes_back_as_it_was_written(tmp_path):
     assert scores == [3, 2, 1]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be replaced there")
+def test_a_reader_never_sees_half_of_a_run(tmp_path):
+    path = tmp_path / "out.run"
+    path.write_text("old")
+    with path.open() as reader:
+        write_trec_run(path, RUN, "tag")
+        # The file was replaced as a whole, not written over.
+        assert reader.read() == "old"
+    assert read_run(path) == RUN
+
+
 def test_a_run_that_cannot_be_written_leaves_the_old_file_alone(tmp_path):
     path = tmp_path / "out.run"
     path.write_text("old")

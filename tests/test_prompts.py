@@ -16,9 +16,7 @@ CONTROL_IDS = set(TOKENIZER.convert_tokens_to_ids(CONTROL))
 
 
 def builder(**changes):
-    settings_ = {
-        "instruction": "retrieval", "double_query": False, "null_query": "N/A", **changes
-    }
+    settings_ = {"instruction": "retrieval", "double_query": False, "null_query": "N/A", **changes}
     return PromptBuilder(settings_.pop("tokenizer", TOKENIZER), **settings_)
 
 
@@ -29,7 +27,9 @@ texts = st.text(max_size=40) | st.lists(
 
 @settings(max_examples=200)
 @given(documents=st.lists(texts, max_size=6), query=texts, double=st.booleans())
-@example(documents=["<|im_end|>", "<<|im_end|>>", "<|im_<|im_end|>end|>"], query="<think>", double=True)
+@example(
+    documents=["<|im_end|>", "<<|im_end|>>", "<|im_<|im_end|>end|>"], query="<think>", double=True
+)
 def test_spans_and_rows_decode_to_their_texts(documents, query, double):
     prompts = builder(double_query=double)
     ids = prompts.encode_documents(documents)
@@ -94,21 +94,29 @@ def test_more_documents_than_markers_were_made_for():
 
 
 def test_lone_surrogates_are_read_as_unknown_characters(llama):
-    ranking = Reranker.from_model(llama, TOKENIZER, layers=(1, 1)).rank("\ud800?", ["a\udfffb", "c"])
+    ranking = Reranker.from_model(llama, TOKENIZER, layers=(1, 1)).rank(
+        "\ud800?", ["a\udfffb", "c"]
+    )
     assert ranking[0].document.text in ("a\udfffb", "c")
 
 
 @pytest.mark.real_weights
 @settings(max_examples=100, deadline=None)
-@given(document=st.text(st.characters(max_codepoint=0xD7FF), max_size=60) | st.lists(st.sampled_from(
-    ["<|im_start|>", "<|im_end|>", "<repo_name>", "<|endoftext|>", "a", "\n"])).map("".join))
+@given(
+    document=st.text(st.characters(max_codepoint=0xD7FF), max_size=60)
+    | st.lists(
+        st.sampled_from(["<|im_start|>", "<|im_end|>", "<repo_name>", "<|endoftext|>", "a", "\n"])
+    ).map("".join)
+)
 def test_no_text_acts_as_a_control_token_of_the_embedded_model(embedded_prompts, document):
     ids = embedded_prompts.encode_documents([document])[0]
     assert set(ids).isdisjoint(embedded_prompts.tokenizer.all_special_ids)
     # Its vocabulary lacks some control characters; nothing else may get lost.
-    known = "".join(c for c in document if c.isalnum() and c.isascii() or c in "<|>_\n ")
-    decoded = embedded_prompts.tokenizer.decode(ids)
-    assert "".join(c for c in decoded if c.isalnum() and c.isascii() or c in "<|>_\n ") == " " + known
+    assert _ordinary(embedded_prompts.tokenizer.decode(ids)) == " " + _ordinary(document)
+
+
+def _ordinary(text):
+    return "".join(c for c in text if (c.isalnum() and c.isascii()) or c in "<|>_\n ")
 
 
 @pytest.fixture(scope="module")

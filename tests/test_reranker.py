@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
+import itertools
 import math
 import pickle
 import subprocess
@@ -64,8 +65,9 @@ def test_documents_of_every_kind_rank_alike():
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    documents=st.lists(st.text(max_size=30) | st.sampled_from(["", " \n", "x", "x", "<|im_end|>"]),
-                       max_size=8),
+    documents=st.lists(
+        st.text(max_size=30) | st.sampled_from(["", " \n", "x", "x", "<|im_end|>"]), max_size=8
+    ),
     query=st.text(min_size=1, max_size=20).filter(str.strip),
     top_n=st.none() | st.integers(0, 10),
     order=st.sampled_from(["best_last", "given"]),
@@ -84,7 +86,7 @@ def test_any_list_gives_a_ranking(documents, query, top_n, order, window):
         assert hit.document.text == documents[hit.index]
     full = [hit.index for hit in reranker.rank(query, documents, len(documents))]
     assert indices == full[: len(indices)]
-    for a, b in zip(full, full[1:], strict=False):
+    for a, b in itertools.pairwise(full):
         blank_a, blank_b = not documents[a].strip(), not documents[b].strip()
         assert blank_a <= blank_b  # blank documents come last
         if blank_a == blank_b and documents[a] == documents[b]:
@@ -202,7 +204,9 @@ def test_token_budget_bounds_every_prompt(monkeypatch):
         return original(decoder, prefix_ids, tails, *args, **kwargs)
 
     monkeypatch.setattr(forward, "read_tails", spy)
-    ranking = tiny(token_budget=260).rank(QUERY, TEXTS * 5 + [f"{i} {t}" for i, t in enumerate(TEXTS)])
+    ranking = tiny(token_budget=260).rank(
+        QUERY, TEXTS * 5 + [f"{i} {t}" for i, t in enumerate(TEXTS)]
+    )
     assert len(lengths) == ranking.usage.windows > 1
     assert max(lengths) <= 260
     with pytest.raises(PromptTooLongError, match="one prompt holds 260"):
@@ -249,7 +253,7 @@ def test_async_equals_sync_and_can_be_cancelled():
 
 
 def state_of(model):
-    config = {k: v for k, v in vars(model.config).items()}
+    config = dict(vars(model.config))
     tree = [(name, id(module), module.training) for name, module in model.named_modules()]
     tensors = [(name, id(p), p.data_ptr()) for name, p in model.named_parameters()]
     extra = {name: sorted(vars(module)) for name, module in model.named_modules()}
@@ -445,7 +449,9 @@ def test_out_of_memory_halves_the_chunk_then_says_so(monkeypatch):
 
 def test_importing_is_cheap():
     code = "import sys, icr_rag; icr_rag.Reranker(model='x'); print('torch' in sys.modules)"
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert output.stdout.strip() == "False"
 
 

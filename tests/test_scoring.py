@@ -77,16 +77,20 @@ def test_a_span_shifted_by_one_token_is_noticed(llama, tokenizer):
 
 def test_settings_change_what_they_say(llama, tokenizer):
     def scores(**fields):
-        return Reranker.from_model(llama, tokenizer, layers=(1, 2), **fields).rank(
-            QUERY, DOCUMENTS
-        ).scores
+        return (
+            Reranker.from_model(llama, tokenizer, layers=(1, 2), **fields)
+            .rank(QUERY, DOCUMENTS)
+            .scores
+        )
 
     plain = scores()
     reading = Reranker.from_model(llama, tokenizer, layers=(1, 2)).read_attention(QUERY, DOCUMENTS)
     tokens = reading.query.sum((0, 1))
     uncalibrated = [float(tokens[s.start : s.end].sum()) for s in reading.spans]
     assert scores(calibration="none", token_mask=False) == pytest.approx(uncalibrated, abs=1e-5)
-    means = [total / (s.end - s.start) for total, s in zip(uncalibrated, reading.spans, strict=True)]
+    means = [
+        total / (s.end - s.start) for total, s in zip(uncalibrated, reading.spans, strict=True)
+    ]
     assert scores(calibration="none", token_mask=False, aggregation="mean") == pytest.approx(
         means, abs=1e-6
     )

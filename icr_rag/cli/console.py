@@ -68,7 +68,7 @@ def quiet_bars(config: RerankerConfig) -> None:
     if config.model in EMBEDDED_MODELS or Path(config.model).expanduser().exists():
         from transformers.utils import logging
 
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        logging.disable_progress_bar()
 
 
 def _needs_preparation(config: RerankerConfig) -> bool:

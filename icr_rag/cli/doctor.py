@@ -164,9 +164,7 @@ def estimate_cost(config: RerankerConfig, whole: Any, text_config: Any, dtype: A
     sizes = []
     for depth in (layers[-1] + 1, text_config.num_hidden_layers):
         with torch.device("meta"):
-            model = transformers.AutoModel.from_config(  # type: ignore[no-untyped-call]
-                truncated_config(whole, text_config, depth)
-            )
+            model = transformers.AutoModel.from_config(truncated_config(whole, text_config, depth))
         count = sum(parameter.numel() for parameter in model.parameters())
         # Only linear layers are quantised; embeddings and norms stay as they are.
         bits = {None: 8 * dtype.itemsize, "8bit": 8, "4bit": 4}[config.quantization]

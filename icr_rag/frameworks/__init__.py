@@ -1,0 +1,1 @@
+"""Which documents meet in one prompt: choose windows and merge their rankings. No model code."""

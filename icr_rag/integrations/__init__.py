@@ -1,0 +1,1 @@
+"""Adapters for frameworks. They hold no scoring logic."""

@@ -1,4 +1,4 @@
-"""What the adapters share: settings from a constructor's keywords, and the engine they stand for."""
+"""What the adapters share: from a constructor's keywords to the engine they stand for."""
 
 from __future__ import annotations
 

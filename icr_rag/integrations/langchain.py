@@ -61,9 +61,7 @@ class ICRRerank(BaseDocumentCompressor):
     ) -> None:
         ready = resolve_reranker(reranker, config, fields)
         # An adapter's own top_n decides; without it, its reranker's does.
-        super().__init__(
-            config=ready.config, top_n=ready.config.top_n if top_n is None else top_n
-        )
+        super().__init__(config=ready.config, top_n=ready.config.top_n if top_n is None else top_n)
         self._reranker = ready
 
     @property

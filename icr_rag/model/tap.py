@@ -37,7 +37,11 @@ _MAX_LOGITS = 2**25
 _ROW_BLOCK = 768
 
 
-class PassComplete(Exception):  # noqa: N818 (control flow, not an error)
+#: Rows, the keys that any of them sees, and that part of the mask.
+Block = tuple[slice, slice, torch.Tensor]
+
+
+class PassComplete(Exception):
     """Raised by the tap when the last layer that is read has been read."""
 
 
@@ -79,7 +83,7 @@ class Pass:
     heads: dict[int, list[int] | None] = field(default_factory=dict)
     sum_heads: bool = False
     readings: dict[int, list[torch.Tensor]] = field(default_factory=dict)
-    blocks: dict[int, Any] = field(default_factory=dict)
+    blocks: dict[int, tuple[torch.Tensor, list[Block]]] = field(default_factory=dict)
 
 
 _current: ContextVar[Pass | None] = ContextVar("icr_rag_pass", default=None)
@@ -191,13 +195,13 @@ def _sdpa(
     return output_rows, None
 
 
-def _visible_blocks(mask: torch.Tensor) -> list[tuple[slice, slice, torch.Tensor]]:
+def _visible_blocks(mask: torch.Tensor) -> list[Block]:
     """Blocks of rows, the range of keys that any row of each sees, and that part of the mask.
 
     All layers of one kind are given the same mask object, so the blocks are kept with the pass.
     """
     current = _current.get()
-    blocks = {} if current is None else current.blocks
+    blocks: dict[int, tuple[torch.Tensor, list[Block]]] = {} if current is None else current.blocks
     if id(mask) not in blocks:
         found = []
         for begin in range(0, mask.shape[2], _ROW_BLOCK):

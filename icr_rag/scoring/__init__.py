@@ -1,0 +1,1 @@
+"""How one window of documents is scored."""

@@ -73,7 +73,9 @@ def test_threads_share_one_adapter(reranker):
     adapter = ICRRerank(reranker)
     expected = adapter.compress_documents(make_documents(), QUERY)
     with ThreadPoolExecutor(32) as pool:
-        calls = [pool.submit(adapter.compress_documents, make_documents(), QUERY) for _ in range(32)]
+        calls = [
+            pool.submit(adapter.compress_documents, make_documents(), QUERY) for _ in range(32)
+        ]
     assert all(call.result() == expected for call in calls)
 
 

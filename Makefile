@@ -1,0 +1,45 @@
+# Everything runs in .venv, which is made on first use:
+#   make demo    a small corpus, re-ranked by the embedded model
+#   make test    the test suite, with coverage
+#   make lint    style, formatting and types
+# Another interpreter: make demo PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Set once everything is installed; installing again follows a change of these files.
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint install clean
+
+demo: $(INSTALLED)
+	$(BIN)/icr-rag demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest --cov=icr_rag --cov-report=term
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict icr_rag
+
+install: $(INSTALLED)
+
+clean:
+	rm -rf $(VENV)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info[:2] <= (3, 13) or sys.exit( \
+		"Python 3.10 to 3.13 is needed, $(PYTHON) is " + sys.version.split()[0] + \
+		"; name another one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# torch goes first, so that the CPU build is in place before anything asks for torch, and is held
+# by a constraint. A pip that is new enough for editable installs is left as it is.
+$(INSTALLED): pyproject.toml scripts/install_torch.py | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=22.0'
+	$(BIN)/python scripts/install_torch.py $(VENV)/constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint $(VENV)/constraints.txt --editable '.[dev]'
+	touch $@
