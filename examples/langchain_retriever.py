@@ -33,6 +33,7 @@ class BM25Retriever(BaseRetriever):
 
     @classmethod
     def over(cls, documents: list[Document]) -> BM25Retriever:
+        """A retriever of the best documents by BM25, over an index built here."""
         index = bm25s.BM25()
         texts = [document.page_content for document in documents]
         index.index(bm25s.tokenize(texts, show_progress=False), show_progress=False)

@@ -121,6 +121,11 @@ class RerankerConfig(BaseModel):
         except ValidationError as error:
             raise ConfigError(_explain(error)) from error
 
+    @field_validator("model", "cache_dir", mode="before")
+    @classmethod
+    def _accept_paths(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
+
     @field_validator("device")
     @classmethod
     def _check_device(cls, value: str) -> str:

@@ -115,10 +115,12 @@ class Reranker:
         if not any(document.content.strip() for document in given):
             return _unread(given, top_n)
         scorer = self._ensure_scorer()
+        loaded = time.perf_counter()
 
         inputs = RankInputs(scorer, self.config, query, given)
         cost = Cost()
-        cost.seconds["prompt"] += time.perf_counter() - started
+        cost.seconds["load"] = loaded - started
+        cost.seconds["prompt"] = time.perf_counter() - loaded
         ranked = rank_listwise(
             count=len(inputs.token_ids),
             score=lambda items: scorer.score(

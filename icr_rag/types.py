@@ -99,7 +99,8 @@ class Usage:
         windows: forward passes over a window of documents (1 when all fit in one prompt).
         truncated: input indices of documents that were cut to fit, ascending.
         query_truncated: True if the query was cut to ``max_query_tokens``.
-        seconds: wall-clock seconds per phase: "prompt", "forward", "score", "total".
+        seconds: wall-clock seconds per phase: "load" (the model, on first use), "prompt",
+            "forward", "score", "total".
     """
 
     tokens: int = 0

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from icr_rag.errors import ModelLoadError
+
 _MARKER = ".icr_rag_complete"
 
 
@@ -45,10 +47,13 @@ def build_folder(folder: Path, seal: str, build: Callable[[Path], None]) -> Path
         folder: the final place.
         seal: identifies what it is built from (a hash and a format version).
         build: fills the empty folder it is given. If it raises, nothing is left behind.
+
+    Raises:
+        ModelLoadError: if the cache cannot be written to.
     """
     if complete_folder(folder, seal):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    _require_writable(folder.parent)
     with FileLock(f"{folder}.lock"):
         # Another process may have built it while this one waited.
         if complete_folder(folder, seal):
@@ -66,3 +71,15 @@ def build_folder(folder: Path, seal: str, build: Callable[[Path], None]) -> Path
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _require_writable(parent: Path) -> None:
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise ModelLoadError(
+            f"the cache folder {parent} cannot be written to ({error}); set cache_dir or the "
+            "environment variable ICR_RAG_CACHE to a folder that can"
+        ) from error
