@@ -1,86 +1,116 @@
-"""How `make` comes by torch: never the CUDA build on a machine without a GPU."""
+"""Which build of torch `make` installs: never the CUDA build on a machine without a GPU."""
 
 from __future__ import annotations
 
 import importlib.util
-import re
+import types
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-spec = importlib.util.spec_from_file_location(
-    "install_torch", ROOT / "scripts" / "install_torch.py"
-)
+import pytest
+
+SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "install_torch.py"
+spec = importlib.util.spec_from_file_location("install_torch", SCRIPT)
 install_torch = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(install_torch)
 
 
 class Machine:
-    """Records commands; ``wheel``: what pip finds locally; ``index``: whether it answers."""
+    """Answers for pip, and keeps what it was asked for.
 
-    def __init__(self, wheel=None, index=False):
-        self.wheel, self.index, self.commands = wheel, index, []
+    Args:
+        at_hand: the wheel in pip's find-links; online: the one on PyTorch's page.
+    """
 
-    def probe(self, command):
-        if self.wheel is None:
-            return False
-        folder = Path(command[command.index("--dest") + 1])
-        (folder / self.wheel).write_bytes(b"")
+    def __init__(self, monkeypatch, gpu=False, at_hand=None, online=None):
+        self.at_hand, self.online, self.calls = at_hand, online, []
+        monkeypatch.setattr(install_torch.sys, "platform", "linux")
+        monkeypatch.setattr(install_torch, "has_gpu", lambda: gpu)
+        monkeypatch.setattr(install_torch, "torch_version", lambda: None)
+        monkeypatch.setattr(install_torch, "pip", self.pip)
+
+    def pip(self, command, *arguments):
+        self.calls.append((command, *arguments))
+        if command == "download":
+            # An index could give the CUDA build; it must not be asked.
+            assert "--no-index" in arguments
+            assert "--no-deps" in arguments
+            page = install_torch.CPU_WHEELS in arguments
+            wheel = self.online if page else self.at_hand
+            if wheel is None:
+                return False
+            Path(arguments[arguments.index("--dest") + 1], wheel).touch()
         return True
 
-    def run(self, command):
-        self.commands.append(" ".join(command))
-        return self.index if "--index-url" in command else True
+    @property
+    def installed(self):
+        return [
+            Path(call[-1]).name if call[-1].endswith(".whl") else call[-1]
+            for call in self.calls
+            if call[0] == "install"
+        ]
 
 
-CPU = "torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl"
-CUDA = "torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl"
+CPU = "torch-2.9.0+cpu-cp311-cp311-linux_x86_64.whl"
+CUDA = "torch-2.9.0-cp311-cp311-linux_x86_64.whl"
 
 
-def install(machine, installed=False, ordinary=False):
-    return install_torch.install(installed, ordinary, machine.run, machine.probe)
+@pytest.mark.parametrize(
+    ("machine", "installed"),
+    [
+        ({"at_hand": CPU}, [CPU]),
+        ({"at_hand": CPU, "online": "torch-2.9.1+cpu-x.whl"}, [CPU]),
+        ({"online": CPU}, [CPU]),
+        # What is at hand may be the CUDA build: passed over.
+        ({"at_hand": CUDA, "online": CPU}, [CPU]),
+        ({"gpu": True, "at_hand": CPU}, ["torch>=2.4"]),
+    ],
+)
+def test_what_is_installed(monkeypatch, machine, installed):
+    machine = Machine(monkeypatch, **machine)
+    assert install_torch.install()
+    assert machine.installed == installed
 
 
-def test_nothing_to_do():
-    machine = Machine()
-    assert install(machine, installed=True) is None
-    assert machine.commands == []
+@pytest.mark.parametrize("at_hand", [None, CUDA])
+def test_without_a_cpu_build_it_stops_and_says_what_to_do(monkeypatch, tmp_path, capfd, at_hand):
+    machine = Machine(monkeypatch, at_hand=at_hand)
+    assert install_torch.main(tmp_path / "constraints") == 1
+    assert machine.installed == []
+    assert not (tmp_path / "constraints").exists()
+    assert "-m pip install torch --index-url https://download.pytorch" in capfd.readouterr().err
 
 
-def test_a_gpu_gets_the_ordinary_build():
-    machine = Machine(wheel=CPU)
-    assert install(machine, ordinary=True) is None
-    assert len(machine.commands) == 1
-    assert "--index-url" not in machine.commands[0]
+def test_elsewhere_than_on_linux_the_ordinary_wheel_is_the_cpu_build(monkeypatch):
+    machine = Machine(monkeypatch, at_hand=CPU)
+    monkeypatch.setattr(install_torch.sys, "platform", "darwin")
+    assert install_torch.install()
+    assert machine.installed == ["torch>=2.4"]
 
 
-def test_a_local_cpu_build_is_taken():
-    machine = Machine(wheel=CPU)
-    assert install(machine) is None
-    assert len(machine.commands) == 1
-    assert machine.commands[0].endswith(CPU)
+def test_what_is_installed_already_is_kept_and_held(monkeypatch, tmp_path):
+    machine = Machine(monkeypatch)
+    monkeypatch.setattr(install_torch, "torch_version", lambda: "2.9.0+cpu")
+    assert install_torch.main(tmp_path / "constraints") == 0
+    assert machine.calls == []
+    assert (tmp_path / "constraints").read_text() == "torch==2.9.0+cpu\n"
 
 
-def test_a_local_cuda_build_is_not():
-    machine = Machine(wheel=CUDA, index=True)
-    assert install(machine) is None
-    assert len(machine.commands) == 1
-    assert install_torch.CPU_INDEX in machine.commands[0]
+def test_torch_version_is_the_installed_one():
+    torch = pytest.importorskip("torch")
+    assert install_torch.torch_version() == torch.__version__
 
 
-def test_without_either_it_stops_and_says_what_to_do():
-    machine = Machine()
-    assert "pip install torch" in install(machine)
-    assert all("--index-url" in command for command in machine.commands)
-
-
-def test_no_gpu_without_a_driver(monkeypatch):
-    monkeypatch.setattr(install_torch.shutil, "which", lambda name: None)
-    assert not install_torch.has_gpu(lambda command: True)
-    monkeypatch.setattr(install_torch.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
-    assert not install_torch.has_gpu(lambda command: False)
-    assert install_torch.has_gpu(lambda command: True)
-
-
-def test_the_requirement_is_the_projects():
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert re.search(rf'"{re.escape(install_torch.REQUIREMENT)}",', text)
+@pytest.mark.parametrize(
+    ("found", "code", "output", "expected"),
+    [
+        (None, 0, b"", False),
+        ("/usr/bin/nvidia-smi", 0, b"GPU 0: NVIDIA H200 (UUID: ...)", True),
+        ("/usr/bin/nvidia-smi", 0, b"No devices were found", False),
+        ("/usr/bin/nvidia-smi", 9, b"GPU 0", False),
+    ],
+)
+def test_a_gpu_is_one_that_the_driver_finds(monkeypatch, found, code, output, expected):
+    monkeypatch.setattr(install_torch.shutil, "which", lambda name: found)
+    answer = types.SimpleNamespace(returncode=code, stdout=output)
+    monkeypatch.setattr(install_torch.subprocess, "run", lambda *a, **k: answer)
+    assert install_torch.has_gpu() is expected

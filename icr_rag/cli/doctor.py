@@ -183,7 +183,8 @@ def estimate_cost(config: RerankerConfig, whole: Any, text_config: Any, dtype: A
         parameters=sizes[0][0],
         weight_bytes=sizes[0][1],
         whole_weight_bytes=sizes[1][1],
-        cache_bytes_per_1000_tokens=1000 * 2 * heads * size * dtype.itemsize * (layers[-1] + 1),
+        # Keys and values below the last layer read, keys alone at it.
+        cache_bytes_per_1000_tokens=1000 * heads * size * dtype.itemsize * (2 * layers[-1] + 1),
         context=getattr(text_config, "max_position_embeddings", None),
     )
 
