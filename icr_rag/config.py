@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from icr_rag.config_sources import read_config_file, read_environment
 from icr_rag.errors import ConfigError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 class RerankerConfig(BaseModel):
@@ -114,6 +108,38 @@ class RerankerConfig(BaseModel):
 
     # --- the result ------------------------------------------------------------------------
     top_n: int | None = Field(None, ge=0, description="How many documents to return. None: all.")
+    score_mode: Literal["raw", "share", "rank", "lift"] = Field(
+        "raw",
+        description="'raw': calibrated attention; 'share' of the list, adding up to 1; 'rank': 1, "
+        "1/2, 1/3, ...; 'lift': log of a document's attention over that of the null query, by "
+        "which documents are then ranked.",
+    )
+    score_threshold: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="Leave out documents with a lower score. Scores depend on the query and the "
+        "list, so that no threshold fits all queries.",
+    )
+    fusion: Literal["none", "rrf", "weighted"] = Field(
+        "none",
+        description="Combine with the first stage: 'rrf' by both ranks, 'weighted' by both "
+        "scores, each scaled to 0..1 over the list.",
+    )
+    fusion_weight: float = Field(
+        0.5, ge=0, le=1, description="Weight of the attention ranking in a fusion."
+    )
+    near_duplicates: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Leave out a document whose text is at least this similar to a better one "
+        "(Jaccard similarity of runs of five characters; 0.8 is a usual value).",
+    )
+    on_error: Literal["raise", "passthrough"] = Field(
+        "raise",
+        description="'passthrough': if ranking fails, keep the given order and say so in the "
+        "result and in the log.",
+    )
 
     def __init__(self, **data: Any) -> None:
         try:
@@ -132,6 +158,13 @@ class RerankerConfig(BaseModel):
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
             raise ValueError("allowed are 'auto', 'cpu', 'cuda', 'cuda:N' and 'mps'")
         return value
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _parse_layers(cls, value: Any) -> Any:
+        """``10-13``, as it is written in files, environment variables and on the command line."""
+        match = re.fullmatch(r"\s*(\d+)\s*-\s*(\d+)\s*", value) if isinstance(value, str) else None
+        return value if match is None else (int(match[1]), int(match[2]))
 
     @field_validator("layers")
     @classmethod
@@ -176,6 +209,10 @@ class RerankerConfig(BaseModel):
             outside = [pair for pair in self.heads if not first <= pair[0] <= last]
             if outside:
                 raise ValueError(f"heads {outside} lie outside layers={self.layers}")
+        if self.score_mode == "lift" and self.calibration == "none":
+            raise ValueError(
+                "score_mode='lift' compares with the null query; it needs calibration='null'"
+            )
         if self.device_map is not None and self.device != "auto":
             raise ValueError("device and device_map exclude each other; set one of them")
         return self
@@ -200,25 +237,30 @@ class RerankerConfig(BaseModel):
         Raises:
             ConfigError: if the file is missing, cannot be parsed, or has a wrong field.
         """
-        path = Path(path)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot read configuration {path}: {error}") from error
-        try:
-            if path.suffix in (".yaml", ".yml"):
-                values = yaml.safe_load(text)
-            elif path.suffix == ".toml":
-                values = tomllib.loads(text)
-            else:
-                raise ConfigError(f"{path}: allowed are .yaml, .yml and .toml")
-        except (yaml.YAMLError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"{path} cannot be parsed: {error}") from error
-        if values is None:
-            values = {}
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path} must hold fields and values, not a {type(values).__name__}")
-        return cls(**values)
+        return cls(**read_config_file(Path(path)))
+
+    @classmethod
+    def from_env(
+        cls, prefix: str = "ICR_RAG_", environment: Mapping[str, str] | None = None
+    ) -> RerankerConfig:
+        """Read environment variables: ``ICR_RAG_MODEL``, ``ICR_RAG_LAYERS=10-13``, and so on.
+
+        Args:
+            prefix: what the names begin with; the rest is a field's name in capitals.
+            environment: where to look; None: the process's own.
+
+        Raises:
+            ConfigError: for a name with this prefix that is no field, or a wrong value.
+        """
+        return cls(**read_environment(cls, prefix, environment))
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """The JSON schema of a configuration, for editors and other programs."""
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            **cls.model_json_schema(),
+        }
 
 
 def _explain(error: ValidationError) -> str:

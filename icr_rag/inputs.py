@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import InputError, PromptTooLongError
-from icr_rag.ranking import below
+from icr_rag.ranking import Scored, below
 from icr_rag.types import Document, as_document
 
 if TYPE_CHECKING:
@@ -29,6 +31,23 @@ def check_documents(documents: Any) -> list[Document]:
             f"documents is a {type(documents).__name__}; give a list of str, Document or mappings"
         )
     return [as_document(document, index) for index, document in enumerate(documents)]
+
+
+def check_retrieval_scores(scores: Any, count: int) -> list[float] | None:
+    """First-stage scores as finite floats, or an `InputError` that names the wrong one."""
+    if scores is None:
+        return None
+    if isinstance(scores, str) or not isinstance(scores, Sequence) or len(scores) != count:
+        raise InputError(
+            f"retrieval_scores must hold one number per document ({count}), in their order"
+        )
+    for index, score in enumerate(scores):
+        if isinstance(score, bool) or not isinstance(score, Real) or not math.isfinite(score):
+            raise InputError(
+                f"retrieval_scores[{index}] is {score!r}; fusion='weighted' needs a finite number "
+                "for each document; fusion='rrf' needs none"
+            )
+    return [float(score) for score in scores]
 
 
 class RankInputs:
@@ -108,7 +127,7 @@ class RankInputs:
 
     def spread(
         self, order: Sequence[int], scores: Sequence[float], groups: Sequence[int]
-    ) -> tuple[list[int], list[float], list[int]]:
+    ) -> Scored:
         """Order, scores and groups of the distinct contents, for the input documents."""
         blank_score = below(scores)
         all_scores = [blank_score if u is None else scores[u] for u in self.owner]
@@ -119,4 +138,4 @@ class RankInputs:
             range(len(self.owner)),
             key=lambda index: last if (u := self.owner[index]) is None else rank[u],
         )
-        return all_order, all_scores, all_groups
+        return Scored(all_order, all_scores, all_groups)

@@ -8,6 +8,8 @@ and cut, choose windows (`frameworks`), score each window (`scoring`), put the r
 from __future__ import annotations
 
 import asyncio
+import functools
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -15,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from icr_rag.config import RerankerConfig
-from icr_rag.errors import ClosedError, InputError, PromptTooLongError
-from icr_rag.inputs import RankInputs, check_documents, check_query
-from icr_rag.ranking import make_ranking
+from icr_rag.errors import ClosedError, ConfigError, InputError, PromptTooLongError
+from icr_rag.inputs import RankInputs, check_documents, check_query, check_retrieval_scores
+from icr_rag.ranking import Scored, make_ranking, select
 from icr_rag.types import (
     AttentionReading,
     Document,
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
     from icr_rag.model.loading import Engine
     from icr_rag.scoring.attention import AttentionScorer
+
+logger = logging.getLogger(__name__)
 
 
 class Reranker:
@@ -85,7 +89,12 @@ class Reranker:
     # --- ranking ----------------------------------------------------------------------------
 
     def rank(
-        self, query: str, documents: Sequence[DocumentLike], top_n: int | None = None
+        self,
+        query: str,
+        documents: Sequence[DocumentLike],
+        top_n: int | None = None,
+        *,
+        retrieval_scores: Sequence[float | None] | None = None,
     ) -> Ranking:
         """Rank ``documents`` for ``query``.
 
@@ -94,6 +103,8 @@ class Reranker:
             documents: in first-stage order, best first. Strings, `Document` objects, or mappings
                 with "text" (and "title"). Not changed.
             top_n: how many hits to return; None: the configuration's, and if that is None, all.
+            retrieval_scores: the first stage's, one per document, higher is better; only looked
+                at with ``fusion="weighted"``.
 
         Returns:
             Hits, best first, and one score per input document; higher is better. Scores are
@@ -104,20 +115,42 @@ class Reranker:
             InputError: for a blank query or a document without text.
             PromptTooLongError: if the query leaves no room for two documents.
             ModelLoadError: if the model cannot be loaded.
+
+        With ``on_error="passthrough"`` only mistakes in settings, ``documents`` and ``top_n``
+        raise; whatever else goes wrong is in the ranking's ``error``.
         """
+        top_n = self._check_top_n(top_n)
+        given = check_documents(documents)
+        try:
+            scored, usage = self._score(query, given, retrieval_scores)
+        except (ConfigError, ClosedError):
+            raise
+        except Exception as error:
+            if self.config.on_error == "raise":
+                raise
+            logger.exception("ranking failed; the documents keep their given order")
+            reason = f"{type(error).__name__}: {error}"
+            return make_ranking(given, _unread(len(given)), Usage(), top_n, reason)
+        return make_ranking(given, scored, usage, top_n)
+
+    def _score(
+        self, query: str, given: list[Document], retrieval_scores: Any
+    ) -> tuple[Scored, Usage]:
+        """The pipeline: what to return in which order, every document's score, what it cost."""
         from icr_rag.frameworks.listwise import rank_listwise
         from icr_rag.scoring.attention import Cost
 
         started = time.perf_counter()
-        top_n = self._check_top_n(top_n)
+        config = self.config
         check_query(query)
-        given = check_documents(documents)
+        if config.fusion == "weighted":
+            retrieval_scores = check_retrieval_scores(retrieval_scores, len(given))
         if not any(document.content.strip() for document in given):
-            return _unread(given, top_n)
+            return select(_unread(len(given)), given, config, retrieval_scores), Usage()
         scorer = self._ensure_scorer()
         loaded = time.perf_counter()
 
-        inputs = RankInputs(scorer, self.config, query, given)
+        inputs = RankInputs(scorer, config, query, given)
         cost = Cost()
         cost.seconds["load"] = loaded - started
         cost.seconds["prompt"] = time.perf_counter() - loaded
@@ -127,11 +160,12 @@ class Reranker:
                 inputs.query_ids, [inputs.token_ids[item] for item in items], cost
             ),
             fits=inputs.fits,
-            window=self.config.window,
-            stride=self.config.stride,
+            window=config.window,
+            stride=config.stride,
         )
+        scored = inputs.spread(ranked.order, ranked.scores, ranked.groups)
+        scored = select(scored, given, config, retrieval_scores)
 
-        order, scores, groups = inputs.spread(ranked.order, ranked.scores, ranked.groups)
         cost.seconds["total"] = time.perf_counter() - started
         usage = Usage(
             cost.tokens,
@@ -141,10 +175,15 @@ class Reranker:
             inputs.query_truncated,
             cost.seconds,
         )
-        return make_ranking(given, order, scores, groups, usage, top_n)
+        return scored, usage
 
     async def arank(
-        self, query: str, documents: Sequence[DocumentLike], top_n: int | None = None
+        self,
+        query: str,
+        documents: Sequence[DocumentLike],
+        top_n: int | None = None,
+        *,
+        retrieval_scores: Sequence[float | None] | None = None,
     ) -> Ranking:
         """`rank` in a worker thread; the event loop stays free.
 
@@ -158,7 +197,10 @@ class Reranker:
                 self._executor = ThreadPoolExecutor(1, thread_name_prefix="icr_rag")
             executor = self._executor
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(executor, self.rank, query, documents, top_n)
+        call = functools.partial(
+            self.rank, query, documents, top_n, retrieval_scores=retrieval_scores
+        )
+        return await loop.run_in_executor(executor, call)
 
     def rank_many(
         self,
@@ -307,10 +349,9 @@ class Reranker:
         return top_n
 
 
-def _unread(documents: list[Document], top_n: int | None) -> Ranking:
-    """The ranking of nothing, or of blank documents only: input order, score 0."""
-    count = len(documents)
-    return make_ranking(documents, range(count), [0.0] * count, [-1] * count, Usage(), top_n)
+def _unread(count: int) -> Scored:
+    """Documents that were not read, because they are blank or it failed: input order, score 0."""
+    return Scored(list(range(count)), [0.0] * count, [-1] * count)
 
 
 def _fit_columns(reading: Any, columns: int, kept: int) -> Any:

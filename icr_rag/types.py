@@ -118,17 +118,25 @@ class Ranking(Sequence[RankedDocument]):
     Attributes:
         hits: the best ``top_n`` documents, best first.
         scores: one float per *input* document, in input order, also for those that ``top_n``
-            cut. Higher is better. Scores are relative to this query and this list.
+            cut or a setting left out. Higher is better; along the hits they never rise. Scores are
+            relative to this query and this list; their unit is the setting ``score_mode``.
         score_groups: one integer per input document. Two scores may be compared only if their
             groups are equal: documents of one group were read together in one window. Blank
-            documents, which are never read, are group -1.
+            documents, which are never read, are group -1. To agree with the order, scores of
+            earlier windows are lowered, each window's by one constant.
         usage: tokens, layers, windows, truncated documents, seconds.
+        duplicates: input index of a document that ``near_duplicates`` left out -> that of the
+            better one it repeats.
+        error: None; with ``on_error="passthrough"``, why the documents are in their given order
+            instead of a ranking. All scores are 0.0 then.
     """
 
     hits: tuple[RankedDocument, ...]
     scores: tuple[float, ...]
     score_groups: tuple[int, ...]
     usage: Usage
+    duplicates: Mapping[int, int] = field(default_factory=dict)
+    error: str | None = None
 
     def __getitem__(self, index: Any) -> Any:
         return self.hits[index]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from icr_rag.ranking import stable_order
 
@@ -19,7 +20,8 @@ class WindowedScores:
 
     Attributes:
         order: positions of the items, best first.
-        scores: one per item, from the last window that read it; higher is better.
+        scores: one per item, from the last window that read it; higher is better. Those of a
+            lower window are lowered by one constant where they would contradict the order.
         groups: one per item, the number of that window. Scores compare within a group only.
     """
 
@@ -66,7 +68,19 @@ def rank_listwise(
             carried = min(carried, window - 1)
         end = start + carried
         number += 1
+    _lower_to_agree(order, scores, groups)
     return WindowedScores(order, scores, groups)
+
+
+def _lower_to_agree(order: Sequence[int], scores: list[float], groups: Sequence[int]) -> None:
+    """Make scores fall along the order, for whoever sorts by them later."""
+    drop = 0.0
+    for above, item in pairwise(order):
+        if groups[item] != groups[above]:
+            # What a window left behind lost to all that it passed on.
+            gap = 1e-6 * max(1.0, abs(scores[above]))
+            drop = max(0.0, scores[item] - scores[above] + gap)
+        scores[item] -= drop
 
 
 def _window_start(

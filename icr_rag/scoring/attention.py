@@ -16,7 +16,7 @@ from icr_rag.config import RerankerConfig
 from icr_rag.model.forward import read_tails_within_memory
 from icr_rag.model.loading import Engine, resolve_layers
 from icr_rag.prompts import Prompt, PromptBuilder
-from icr_rag.scoring.calibration import document_scores
+from icr_rag.scoring.calibration import document_lifts, document_scores
 
 
 @dataclass
@@ -72,15 +72,14 @@ class AttentionScorer:
         readings = self.read(prompt, sum_heads=True)
         read = time.perf_counter()
         summed = [reading.sum(dim=0) for reading in readings]
-        null = summed[1] if len(summed) > 1 else None
         length = len(prompt.prefix_ids)
-        scores = document_scores(
-            summed[0][:length],
-            None if null is None else null[:length],
-            prompt.spans,
-            self.config.token_mask,
-            self.config.aggregation,
-        )
+        query = summed[0][:length]
+        null = summed[1][:length] if len(summed) > 1 else None
+        mask = self.config.token_mask
+        if self.config.score_mode == "lift" and null is not None:
+            scores = document_lifts(query, null, prompt.spans, mask)
+        else:
+            scores = document_scores(query, null, prompt.spans, mask, self.config.aggregation)
         cost.windows += 1
         cost.tokens += length + sum(
             tail.rows.stop for tail in (prompt.query, prompt.null) if tail is not None

@@ -39,12 +39,41 @@ def document_score(tokens: torch.Tensor, token_mask: bool, aggregation: str) -> 
     """
     if tokens.numel() == 0:
         return 0.0
-    if token_mask and tokens.numel() > 1:
-        deviation = tokens.std()
-        if deviation > 0:
-            tokens = tokens[tokens > tokens.mean() - 2 * deviation]
+    if token_mask:
+        tokens = tokens[_kept(tokens)]
     total = tokens.sum() if aggregation == "sum" else tokens.mean()
     return float(total)
+
+
+def document_lift(query: torch.Tensor, null: torch.Tensor, token_mask: bool) -> float:
+    """How much more a document is attended to for the query than for the null query.
+
+    The logarithm of the ratio of both readings' sums over the tokens that `document_score` keeps:
+    0 means as much, 0.69 twice as much. Unlike the sum it does not grow with a document's length.
+
+    Args:
+        query, null: float32 [token] of one document.
+
+    Returns:
+        The lift; 0.0 for a document without tokens.
+    """
+    if query.numel() == 0:
+        return 0.0
+    if token_mask:
+        kept = _kept(query - null)
+        query, null = query[kept], null[kept]
+    # Attention underflows to 0 at worst, and its logarithm must stay finite.
+    least = torch.finfo(torch.float32).tiny
+    return float(torch.log(query.sum().clamp_min(least) / null.sum().clamp_min(least)))
+
+
+def _kept(tokens: torch.Tensor) -> torch.Tensor:
+    """The token mask: bool [token], false for low outliers. Never false for all."""
+    everything = torch.ones_like(tokens, dtype=torch.bool)
+    if tokens.numel() < 2:
+        return everything
+    deviation = tokens.std()
+    return tokens > tokens.mean() - 2 * deviation if deviation > 0 else everything
 
 
 def document_scores(
@@ -58,4 +87,14 @@ def document_scores(
     tokens = calibrate(query, null)
     return [
         document_score(tokens[span.start : span.end], token_mask, aggregation) for span in spans
+    ]
+
+
+def document_lifts(
+    query: torch.Tensor, null: torch.Tensor, spans: Sequence[Span], token_mask: bool
+) -> list[float]:
+    """One `document_lift` per span."""
+    return [
+        document_lift(query[span.start : span.end], null[span.start : span.end], token_mask)
+        for span in spans
     ]
