@@ -14,6 +14,10 @@ from icr_rag.config_sources import read_config_file, read_environment
 from icr_rag.errors import ConfigError
 
 
+def _allow_written_window(schema: dict[str, Any]) -> None:
+    schema["anyOf"].append({"type": "string", "pattern": r"^\s*\d+\s*-\s*\d+\s*$"})
+
+
 class RerankerConfig(BaseModel):
     """Settings of a `Reranker`. Immutable; checked when it is made.
 
@@ -57,6 +61,7 @@ class RerankerConfig(BaseModel):
         "auto",
         description="Layers read, 0-indexed: (first, last) inclusive, 'all', or 'auto': the "
         "published or measured window of a known model, else the four middle layers.",
+        json_schema_extra=_allow_written_window,
     )
     heads: tuple[tuple[int, int], ...] | None = Field(
         None, description="Read only these (layer, head) pairs, 0-indexed. None: all heads."

@@ -44,8 +44,8 @@ def check_retrieval_scores(scores: Any, count: int) -> list[float] | None:
     for index, score in enumerate(scores):
         if isinstance(score, bool) or not isinstance(score, Real) or not math.isfinite(score):
             raise InputError(
-                f"retrieval_scores[{index}] is {score!r}; fusion='weighted' needs a finite number "
-                "for each document; fusion='rrf' needs none"
+                f"retrieval_scores[{index}] is {score!r}; a fusion needs a finite number for each "
+                "document, or with fusion='rrf' no scores at all"
             )
     return [float(score) for score in scores]
 

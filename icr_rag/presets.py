@@ -33,6 +33,9 @@ class LayerPreset:
 
 
 LAYER_PRESETS: dict[Shape, LayerPreset] = {
+    Shape("llama", 30, 576, 9): LayerPreset(
+        18, 18, "SmolLM2-135M: best single layer in benchmarks/windows.py, see docs/log.md"
+    ),
     Shape("qwen3", 28, 1024, 16): LayerPreset(
         10, 13, "Qwen3-0.6B: window used by the authors of Selective-ICR, arXiv 2602.22591"
     ),

@@ -81,19 +81,22 @@ def fuse(
 
     Args:
         method: "none"; "rrf", reciprocal rank fusion of both orders, where input order is the
-            first stage's; "weighted", the sum of both scores, each scaled to 0..1 over the list.
+            first stage's unless its scores are given; "weighted", the sum of both scores, each scaled to 0..1 over the list.
         weight: of the attention ranking, 0 to 1; the first stage has the rest.
-        retrieval_scores: first-stage scores in input order; only "weighted" looks at them.
+        retrieval_scores: first-stage scores in input order; "weighted" needs them.
     """
     read = [position for position, group in enumerate(scored.groups) if group >= 0]
     if method == "none" or not read:
         return scored
     if method == "rrf":
-        place = {position: number for number, position in enumerate(scored.order)}
+        first_order = read
+        if retrieval_scores is not None:
+            first_order = sorted(read, key=lambda position: -retrieval_scores[position])
         fused = [
-            weight / (RRF_CONSTANT + place[position] + 1)
-            + (1 - weight) / (RRF_CONSTANT + number + 1)
-            for number, position in enumerate(read)
+            weight / (RRF_CONSTANT + own + 1) + (1 - weight) / (RRF_CONSTANT + first + 1)
+            for own, first in zip(
+                _places(scored.order, read), _places(first_order, read), strict=True
+            )
         ]
     else:
         if retrieval_scores is None:
@@ -155,6 +158,11 @@ def make_ranking(
     scores = tuple(float(score) for score in scored.scores)
     hits = tuple(RankedDocument(i, scores[i], documents[i]) for i in kept)
     return Ranking(hits, scores, tuple(scored.groups), usage, dict(scored.duplicates), error)
+
+
+def _places(order: Sequence[int], positions: Sequence[int]) -> list[int]:
+    place = {position: number for number, position in enumerate(order)}
+    return [place[position] for position in positions]
 
 
 def _scaled(values: Sequence[float]) -> list[float]:

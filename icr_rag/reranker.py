@@ -103,8 +103,9 @@ class Reranker:
             documents: in first-stage order, best first. Strings, `Document` objects, or mappings
                 with "text" (and "title"). Not changed.
             top_n: how many hits to return; None: the configuration's, and if that is None, all.
-            retrieval_scores: the first stage's, one per document, higher is better; only looked
-                at with ``fusion="weighted"``.
+            retrieval_scores: the first stage's, one per document, higher is better; looked at in
+                a ``fusion`` only: "weighted" needs them, "rrf" takes the order of ``documents``
+                where they are not given.
 
         Returns:
             Hits, best first, and one score per input document; higher is better. Scores are
@@ -143,7 +144,7 @@ class Reranker:
         started = time.perf_counter()
         config = self.config
         check_query(query)
-        if config.fusion == "weighted":
+        if config.fusion != "none":
             retrieval_scores = check_retrieval_scores(retrieval_scores, len(given))
         if not any(document.content.strip() for document in given):
             return select(_unread(len(given)), given, config, retrieval_scores), Usage()

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from icr_rag import RerankerConfig, Usage
-from icr_rag.ranking import make_ranking
+from icr_rag.ranking import Scored, make_ranking
 
 CORPUS = {
     "tin": ("Tin", "Tin melts at 232 degrees."),
@@ -81,9 +81,11 @@ class FakeReranker:
         usage = Usage(tokens=7, layers=(1, 2), windows=1, truncated=(0,))
         return make_ranking(
             documents,
-            list(reversed(order)) if self.reverse else list(order),
-            [0.0] * len(documents),
-            [0] * len(documents),
+            Scored(
+                list(reversed(order)) if self.reverse else list(order),
+                [0.0] * len(documents),
+                [0] * len(documents),
+            ),
             usage,
             self.config.top_n if top_n is None else top_n,
         )

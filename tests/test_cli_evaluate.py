@@ -265,6 +265,12 @@ FLAGS = {
     "token_budget": (["--token-budget", "4096"], 4096),
     "prefill_chunk": (["--prefill-chunk", "512"], 512),
     "top_n": (["--top-n", "0"], 0),
+    "score_mode": (["--score-mode", "share"], "share"),
+    "score_threshold": (["--score-threshold", "0.5"], 0.5),
+    "fusion": (["--fusion", "rrf"], "rrf"),
+    "fusion_weight": (["--fusion-weight", "0.7"], 0.7),
+    "near_duplicates": (["--near-duplicates", "0.8"], 0.8),
+    "on_error": (["--on-error", "passthrough"], "passthrough"),
 }
 
 
@@ -283,7 +289,7 @@ def test_help_tells_what_the_fields_tell(monkeypatch):
     monkeypatch.setenv("COLUMNS", "500")
     text = CliRunner().invoke(app, ["--help"]).stdout
     for name, field in RerankerConfig.model_fields.items():
-        present = name != "top_n"
+        present = name not in ("top_n", "on_error", "score_threshold", "near_duplicates")
         assert (f"--{name.replace('_', '-')} " in text) is present
         assert (field.description in text) is present
     assert "[default: smollm2-135m]" in text

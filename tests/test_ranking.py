@@ -199,3 +199,9 @@ def test_mistakes_in_the_program_are_never_passed_through(monkeypatch, error):
         failing(monkeypatch, error, on_error="passthrough").rank("the moon?", DOCUMENTS)
     with pytest.raises(InputError, match="document 0"):
         reranker(on_error="passthrough").rank("the moon?", [7])
+
+
+def test_reciprocal_rank_fusion_takes_the_first_stages_scores_where_given():
+    own = scored([1.0, 2.0, 3.0])
+    fused = fuse(own, "rrf", 0.0, [5.0, 9.0, 7.0])
+    assert fused.order == [1, 2, 0]

@@ -19,7 +19,7 @@ from icr_rag.evaluation.datasets import Dataset, load_beir
 from icr_rag.evaluation.files import write_whole
 from icr_rag.evaluation.harness import Evaluation, Setting
 from icr_rag.evaluation.harness import evaluate as run_evaluation
-from icr_rag.evaluation.runs import Run, read_run, write_trec_run
+from icr_rag.evaluation.runs import Run, read_run, read_run_scores, write_trec_run
 from icr_rag.model.cache import cache_root
 
 _STDOUT = "-"
@@ -33,7 +33,8 @@ _COLUMNS = (
 )
 
 
-@with_reranker_options(without=("top_n",))
+# A failure must show in an evaluation, and a document left out would count as not found.
+@with_reranker_options(without=("top_n", "on_error", "score_threshold", "near_duplicates"))
 def evaluate(
     config: RerankerConfig,
     dataset: Annotated[
@@ -124,7 +125,9 @@ def evaluate(
     if fresh:
         state.unlink(missing_ok=True)
 
-    result = _evaluate(config, data, run, setting, state)
+    config = config.replace(on_error="raise", score_threshold=None, near_duplicates=None)
+    scores = None if config.fusion == "none" else read_run_scores(run_path)
+    result = _evaluate(config, data, run, scores, setting, state)
 
     if json_file == _STDOUT:
         write_json(result.to_dict())
@@ -137,7 +140,12 @@ def evaluate(
 
 
 def _evaluate(
-    config: RerankerConfig, data: Dataset, run: Run, setting: Setting, state: Path
+    config: RerankerConfig,
+    data: Dataset,
+    run: Run,
+    scores: dict[str, dict[str, float]] | None,
+    setting: Setting,
+    state: Path,
 ) -> Evaluation:
     """The evaluation under a progress bar on standard error."""
     progress = Progress(*_COLUMNS, console=messages)
@@ -154,7 +162,7 @@ def _evaluate(
 
     with Reranker(config) as reranker:
         try:
-            return run_evaluation(reranker, data, run, setting, state, advance, load)
+            return run_evaluation(reranker, data, run, setting, state, advance, load, scores)
         except KeyboardInterrupt:
             note("finished queries are kept; give the same command again to go on")
             raise

@@ -144,7 +144,7 @@ def _option(name: str) -> inspect.Parameter:
     option = typer.Option(
         *names,
         # Short, because flags' names are cut where a narrow terminal leaves no room beside it.
-        metavar={str: "TEXT", int: "N"}.get(kind),
+        metavar={str: "TEXT", int: "N", float: "X"}.get(kind),
         help=" ".join(part for part in parts if part is not None),
         show_default=False,
         rich_help_panel=_PANEL,
@@ -162,9 +162,9 @@ def _parameter(name: str, kind: Any, option: Any) -> inspect.Parameter:
 
 
 def _kind(annotation: Any) -> Any:
-    """bool and int as they are; the rest is text, which `RerankerConfig` checks."""
+    """bool, int and float as they are; the rest is text, which `RerankerConfig` checks."""
     members = (annotation, *get_args(annotation))
-    return bool if bool in members else int if int in members else str
+    return next((kind for kind in (bool, int, float) if kind in members), str)
 
 
 def _choices(annotation: Any) -> list[str]:

@@ -28,7 +28,14 @@ class Ranker(Protocol):
 
     config: RerankerConfig
 
-    def rank(self, query: str, documents: Sequence[Document], top_n: int | None = None) -> Ranking:
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[Document],
+        top_n: int | None = None,
+        *,
+        retrieval_scores: Sequence[float] | None = None,
+    ) -> Ranking:
         """As `icr_rag.Reranker.rank`."""
 
 
@@ -118,6 +125,7 @@ def evaluate(
     state: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     prepare: Callable[[], object] | None = None,
+    retrieval_scores: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Evaluation:
     """Re-rank and measure.
 
@@ -133,6 +141,7 @@ def evaluate(
         progress: called with (finished, all) queries.
         prepare: called before the first query is ranked, and not at all if none is left to
             rank: the place to load a model, once the data are known to be right.
+        retrieval_scores: query id -> document id -> the first stage's score, for a fusion.
 
     Raises:
         DataError: if a candidate is not in the corpus, no query has a relevant document, or none
@@ -141,7 +150,9 @@ def evaluate(
     judged = dataset.judged_queries
     given = {query: given_order(candidates.get(query, []), query, setting) for query in judged}
     _check_candidates(dataset, given, setting.depth)
-    done = State(state, _fingerprint(reranker.config, dataset, given, setting.depth))
+    first_stage = None if reranker.config.fusion == "none" else retrieval_scores
+    fingerprint = _fingerprint(reranker.config, dataset, given, setting.depth, first_stage)
+    done = State(state, fingerprint)
 
     queries = judged[: setting.limit]
     if prepare is not None and any(given[query] and query not in done for query in queries):
@@ -150,8 +161,10 @@ def evaluate(
         if progress is not None:
             progress(number, len(queries))
         if given[query] and query not in done:
-            documents = [dataset.documents[name] for name in given[query][: setting.depth]]
-            done.add(query, _rank(reranker, dataset.queries[query], documents))
+            names = given[query][: setting.depth]
+            documents = [dataset.documents[name] for name in names]
+            scores = None if first_stage is None else [first_stage[query][name] for name in names]
+            done.add(query, _rank(reranker, dataset.queries[query], documents, scores))
     if progress is not None:
         progress(len(queries), len(queries))
 
@@ -183,10 +196,15 @@ def given_order(candidates: Sequence[str], query: str, setting: Setting) -> list
     return head + rest
 
 
-def _rank(reranker: Ranker, query: str, documents: Sequence[Document]) -> Finished:
+def _rank(
+    reranker: Ranker, query: str, documents: Sequence[Document], scores: list[float] | None
+) -> Finished:
     started = time.perf_counter()
     # All of them, whatever the configuration's top_n says: none may get lost.
-    ranking = reranker.rank(query, documents, top_n=len(documents))
+    if scores is None:
+        ranking = reranker.rank(query, documents, top_n=len(documents))
+    else:
+        ranking = reranker.rank(query, documents, len(documents), retrieval_scores=scores)
     return Finished(
         order=[hit.index for hit in ranking],
         seconds=time.perf_counter() - started,
@@ -217,7 +235,11 @@ def _check_candidates(dataset: Dataset, given: Mapping[str, list[str]], depth: i
 
 
 def _fingerprint(
-    config: RerankerConfig, dataset: Dataset, given: Mapping[str, Sequence[str]], depth: int
+    config: RerankerConfig,
+    dataset: Dataset,
+    given: Mapping[str, Sequence[str]],
+    depth: int,
+    retrieval_scores: Mapping[str, Mapping[str, float]] | None,
 ) -> str:
     """Everything that a ranking depends on, as a hash.
 
@@ -233,4 +255,6 @@ def _fingerprint(
     for query, names in given.items():
         add(query, dataset.queries[query], names)
         add([dataset.documents[name].content for name in names[:depth]])
+        if retrieval_scores is not None:
+            add([retrieval_scores[query][name] for name in names[:depth]])
     return digest.hexdigest()

@@ -24,8 +24,23 @@ def read_run(path: str | Path) -> Run:
     Raises:
         DataError: naming the line that is malformed or repeats a document; or if there is none.
     """
-    path = Path(path)
-    rows: dict[str, list[tuple[int, str]]] = {}
+    return {
+        query: [document for _, document, _ in ranked]
+        for query, ranked in _read(Path(path)).items()
+    }
+
+
+def read_run_scores(path: str | Path) -> dict[str, dict[str, float]]:
+    """The scores in a run: query id -> document id -> score. Raises as `read_run` does."""
+    return {
+        query: {document: score for _, document, score in ranked}
+        for query, ranked in _read(Path(path)).items()
+    }
+
+
+def _read(path: Path) -> dict[str, list[tuple[int, str, float]]]:
+    """Rank, document and score of each line, by rank."""
+    rows: dict[str, list[tuple[int, str, float]]] = {}
     seen: set[tuple[str, str]] = set()
     tsv = False
     for number, line in read_lines(path):
@@ -33,32 +48,27 @@ def read_run(path: str | Path) -> Run:
             tsv = True
             continue
         try:
-            query, document, rank = _parse_tsv(line) if tsv else _parse_trec(line)
+            query, document, rank, score = _parse_tsv(line) if tsv else _parse_trec(line)
         except ValueError as error:
             raise DataError(f"{path}:{number}: expected {_FORMATS}; got {line!r}") from error
         if (query, document) in seen:
             raise DataError(f"{path}:{number}: document {document} stands twice for query {query}")
         seen.add((query, document))
-        rows.setdefault(query, []).append((rank, document))
+        rows.setdefault(query, []).append((rank, document, score))
     if not rows:
         raise DataError(f"{path} holds no candidates; expected {_FORMATS}")
-    return {
-        query: [document for _, document in sorted(ranked, key=lambda row: row[0])]
-        for query, ranked in rows.items()
-    }
+    return {query: sorted(ranked, key=lambda row: row[0]) for query, ranked in rows.items()}
 
 
-def _parse_tsv(line: str) -> tuple[str, str, int]:
+def _parse_tsv(line: str) -> tuple[str, str, int, float]:
     # Ids may hold spaces where tabs separate.
     query, document, rank, score = line.split("\t") if "\t" in line else line.split()
-    float(score)
-    return query, document, int(rank)
+    return query, document, int(rank), float(score)
 
 
-def _parse_trec(line: str) -> tuple[str, str, int]:
+def _parse_trec(line: str) -> tuple[str, str, int, float]:
     query, _, document, rank, score, _ = line.split()
-    float(score)
-    return query, document, int(rank)
+    return query, document, int(rank), float(score)
 
 
 def write_trec_run(path: str | Path, run: Mapping[str, Sequence[str]], tag: str) -> None:
