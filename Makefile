@@ -2,6 +2,7 @@
 #   make demo    a small corpus, re-ranked by the embedded model
 #   make test    the test suite, with coverage
 #   make lint    style, formatting and types
+#   make test-oldest   the tests with the oldest versions that are supported, in .venv-oldest
 # Another interpreter: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -11,13 +12,16 @@ BIN := $(VENV)/bin
 # Set once everything is installed; installing again follows a change of these files.
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint install clean
+.PHONY: demo test test-oldest lint install clean
 
 demo: $(INSTALLED)
 	$(BIN)/icr-rag demo
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest --cov=icr_rag --cov-report=term
+
+test-oldest:
+	$(PYTHON) scripts/test_oldest.py .venv-oldest
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -27,7 +31,7 @@ lint: $(INSTALLED)
 install: $(INSTALLED)
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-oldest
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info[:2] <= (3, 13) or sys.exit( \
