@@ -6,7 +6,9 @@ mode stores and searches. Both run anywhere, without a server or a model hub.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import sys
 from typing import Any
 
 PASSAGES = {
@@ -24,7 +26,9 @@ QUESTION = "How can I chop an onion without crying?"
 @functools.cache
 def encoder() -> Any:
     """all-MiniLM-L6-v2 as a sentence-transformers model."""
-    from all_minilm_l6_v2 import get_model_path
+    # The package greets on standard output when it is imported.
+    with contextlib.redirect_stdout(sys.stderr):
+        from all_minilm_l6_v2 import get_model_path
     from sentence_transformers import SentenceTransformer
 
     return SentenceTransformer(str(get_model_path()), device="cpu")

@@ -1,6 +1,6 @@
 """Re-ranking an agent's tools: of many, only those that fit the request reach the LLM.
 
-    python examples/llama_index_tools.py
+python examples/llama_index_tools.py
 """
 
 from __future__ import annotations
