@@ -29,6 +29,15 @@ def llama():
 
 
 @pytest.fixture(scope="session")
+def model_folder(tmp_path_factory):
+    """A local model folder, five layers, random weights."""
+    target = tmp_path_factory.mktemp("model")
+    tiny_model("llama").save_pretrained(target)
+    byte_tokenizer().save_pretrained(target)
+    return str(target)
+
+
+@pytest.fixture(scope="session")
 def embedded_folder():
     from icr_rag.model.embedded import ensure_embedded_model
 

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import byte_tokenizer, tiny_model
 
 from icr_rag import cli
 from icr_rag.cli import app, console, inputs
@@ -25,13 +24,9 @@ from icr_rag.reranker import Reranker
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A local model folder, five layers, random weights."""
-    target = tmp_path_factory.mktemp("model")
-    tiny_model("llama").save_pretrained(target)
-    byte_tokenizer().save_pretrained(target)
-    return str(target)
+@pytest.fixture
+def folder(model_folder):
+    return model_folder
 
 
 @pytest.fixture

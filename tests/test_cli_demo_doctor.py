@@ -5,13 +5,11 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
-import io
 import json
 import sys
 from pathlib import Path
 
 import pytest
-from tiny import byte_tokenizer, tiny_model
 
 from icr_rag import cli
 from icr_rag.cli import console
@@ -25,33 +23,9 @@ from icr_rag.reranker import Reranker
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A local model folder, five layers, random weights."""
-    target = tmp_path_factory.mktemp("model")
-    tiny_model("llama").save_pretrained(target)
-    byte_tokenizer().save_pretrained(target)
-    return str(target)
-
-
 @pytest.fixture
-def stdin(monkeypatch):
-    def feed(content: bytes) -> None:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), "utf-8"))
-
-    return feed
-
-
-@pytest.fixture
-def rerank(folder, capsys):
-    """Runs ``icr-rag rerank`` on the tiny model; (exit code, stdout, stderr)."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        code = cli.main(["rerank", *arguments, "--model", folder, "--dtype", "float32"])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+def folder(model_folder):
+    return model_folder
 
 
 # --- demo -----------------------------------------------------------------------------------
