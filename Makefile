@@ -9,12 +9,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Set once everything is installed; installing again follows a change of these files.
+# Set once that is installed which running, or developing, needs; a change of these files installs
+# again.
+RUNNABLE := $(VENV)/.runnable
 INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test test-oldest lint install clean
 
-demo: $(INSTALLED)
+demo: $(RUNNABLE)
 	$(BIN)/icr-rag demo
 
 test: $(INSTALLED)
@@ -41,9 +43,17 @@ $(BIN)/python:
 
 # torch goes first, so that the CPU build is in place before anything asks for torch, and is held
 # by a constraint. A pip that is new enough for editable installs is left as it is.
-$(INSTALLED): pyproject.toml scripts/install_torch.py | $(BIN)/python
+$(RUNNABLE): pyproject.toml scripts/install_torch.py | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=22.0'
 	$(BIN)/python scripts/install_torch.py $(VENV)/constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint $(VENV)/constraints.txt --editable '.[dev]'
+	$(call install,all)
 	touch $@
+
+$(INSTALLED): $(RUNNABLE)
+	$(call install,dev)
+	touch $@
+
+define install
+$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	--constraint $(VENV)/constraints.txt --editable '.[$(1)]'
+endef
