@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
+import warnings
 from typing import Any
 
 PASSAGES = {
@@ -56,19 +57,28 @@ def llama_index_embedding() -> Any:
     return MiniLM(model_name="all-MiniLM-L6-v2")
 
 
+def llama_index_nodes() -> list[Any]:
+    """The passages as LlamaIndex nodes."""
+    from llama_index.core.schema import TextNode
+
+    return [TextNode(text=text, metadata={"name": name}) for name, text in PASSAGES.items()]
+
+
 def llama_index_store() -> Any:
     """A LlamaIndex index of the passages in Qdrant."""
     from llama_index.core import StorageContext, VectorStoreIndex
-    from llama_index.core.schema import TextNode
     from llama_index.vector_stores.qdrant import QdrantVectorStore
     from qdrant_client import QdrantClient
 
     store = QdrantVectorStore("passages", client=QdrantClient(":memory:"))
-    return VectorStoreIndex(
-        [TextNode(text=text, metadata={"name": name}) for name, text in PASSAGES.items()],
-        storage_context=StorageContext.from_defaults(vector_store=store),
-        embed_model=llama_index_embedding(),
-    )
+    with warnings.catch_warnings():
+        # Local mode searches all points and says that it makes no use of indexes.
+        warnings.filterwarnings("ignore", "Payload indexes")
+        return VectorStoreIndex(
+            llama_index_nodes(),
+            storage_context=StorageContext.from_defaults(vector_store=store),
+            embed_model=llama_index_embedding(),
+        )
 
 
 def langchain_store() -> Any:

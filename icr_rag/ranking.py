@@ -81,7 +81,8 @@ def fuse(
 
     Args:
         method: "none"; "rrf", reciprocal rank fusion of both orders, where input order is the
-            first stage's unless its scores are given; "weighted", the sum of both scores, each scaled to 0..1 over the list.
+            first stage's unless its scores are given; "weighted", the sum of both scores, each
+            scaled to 0..1 over the list.
         weight: of the attention ranking, 0 to 1; the first stage has the rest.
         retrieval_scores: first-stage scores in input order; "weighted" needs them.
     """

@@ -73,7 +73,7 @@ class Reranker:
         Args:
             model: a decoder-only transformers model, with or without LM head.
             tokenizer: its tokenizer.
-            config: settings; those about loading are not used.
+            config: settings; those about loading are not used, ``model`` is only a name.
             **fields: fields of `RerankerConfig` that replace those of ``config``.
 
         Raises:
@@ -83,8 +83,19 @@ class Reranker:
 
         find_decoder(model)
         reranker = cls(config, **fields)
+        if reranker.config.model == RerankerConfig.model_fields["model"].default:
+            # Traces name the model, and settings that are saved must not stand for other weights.
+            name = getattr(model.config, "_name_or_path", "") or type(model).__name__
+            reranker.config = reranker.config.replace(model=name)
         reranker._foreign = (model, tokenizer)
         return reranker
+
+    def with_config(self, **changes: Any) -> Reranker:
+        """A reranker with some settings changed, on the same weights where these are the same."""
+        other = type(self)(self.config, **changes)
+        # Another model's name is a wish for other weights.
+        other._foreign = None if "model" in changes else self._foreign
+        return other
 
     # --- ranking ----------------------------------------------------------------------------
 

@@ -168,3 +168,23 @@ def test_loading_holds_only_the_lower_layers(embedded_folder):
     whole = AutoModelForCausalLM.from_pretrained(embedded_folder, dtype=torch.float32)
     held = layer_weights(Reranker(layers=(10, 13), dtype="float32").engine.decoder)
     assert held / layer_weights(whole) < 0.6
+
+
+def test_weights_handed_in_have_their_own_name(tokenizer):
+    """Not the default's, which traces would show and saved settings would load."""
+    model = tiny_model("llama")
+    assert tiny().config.model == "LlamaForCausalLM"
+    named = Reranker.from_model(model, tokenizer, RerankerConfig(model="mine"))
+    assert named.config.model == "mine"
+    with pytest.raises(ModelLoadError):
+        Reranker(RerankerConfig.from_dict(tiny().config.to_dict()), local_files_only=True).warm_up()
+
+
+def test_changed_settings_share_the_weights():
+    reranker = tiny()
+    other = reranker.with_config(layers=(0, 0))
+    assert other.config.layers == (0, 0)
+    assert reranker.config.layers == (1, 2)
+    first, second = (next(r.engine.decoder.parameters()) for r in (reranker, other))
+    assert first.data_ptr() == second.data_ptr()
+    assert reranker.with_config(model="org/other").config.model == "org/other"

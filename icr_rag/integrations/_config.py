@@ -2,12 +2,87 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import ConfigError
 from icr_rag.reranker import Reranker
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Makers:
+    """Other ways to make an adapter than by its constructor's keywords."""
+
+    @classmethod
+    def from_config(cls, path: str | Path, **fields: Any) -> Self:
+        """One with the settings of a YAML or TOML file.
+
+        Args:
+            path: a file with fields of `RerankerConfig`.
+            **fields: keywords of the constructor, which go before the file's.
+
+        Raises:
+            ConfigError: if the file is missing, cannot be parsed, or has a wrong field.
+        """
+        maker: Any = cls
+        made: Self = maker(config=RerankerConfig.from_file(path), **fields)
+        return made
+
+    @classmethod
+    def from_env(cls, prefix: str = "ICR_RAG_", **fields: Any) -> Self:
+        """One with the settings in the environment: ``ICR_RAG_MODEL``, ``ICR_RAG_LAYERS``, ...
+
+        Args:
+            prefix: what the names begin with.
+            **fields: keywords of the constructor, which go before the environment's.
+
+        Raises:
+            ConfigError: for a variable with this prefix that is no setting, or a wrong value.
+        """
+        maker: Any = cls
+        made: Self = maker(config=RerankerConfig.from_env(prefix), **fields)
+        return made
+
+    @classmethod
+    def from_llm(
+        cls,
+        llm: Any,
+        *,
+        tokenizer: Any = None,
+        config: RerankerConfig | Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> Self:
+        """One on the weights of an LLM that is loaded already. None is copied or changed.
+
+        Args:
+            llm: LlamaIndex's ``HuggingFaceLLM``, LangChain's ``HuggingFacePipeline`` or
+                ``ChatHuggingFace``, a transformers pipeline or model.
+            tokenizer: for a model that comes alone.
+            config: settings; those about loading are not used.
+            **fields: as in the constructor.
+
+        Raises:
+            ConfigError: if a setting is unknown or has a value that is not allowed.
+            UnsupportedModelError: if there is no local decoder-only model in ``llm``.
+        """
+        from icr_rag.integrations._llm import unwrap_llm
+
+        own = {
+            name: fields.pop(name)
+            for name in inspect.signature(cls.__init__).parameters
+            if name in fields
+        }
+        if config is not None and not isinstance(config, RerankerConfig):
+            config = RerankerConfig.from_dict(config)
+        reranker = Reranker.from_model(*unwrap_llm(llm, tokenizer), config, **fields)
+        maker: Any = cls
+        made: Self = maker(reranker=reranker, **own)
+        return made
 
 
 def resolve_reranker(

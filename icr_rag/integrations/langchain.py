@@ -1,6 +1,9 @@
-"""LangChain: a document compressor.
+"""LangChain: a document compressor, and a cross-encoder for LangChain's own re-ranker.
 
 ``ContextualCompressionRetriever(base_compressor=ICRRerank(top_n=5), base_retriever=...)``
+
+Needs langchain-core only. `ICRCrossEncoder` is imported on first use, because langchain-core had
+no interface for cross-encoders in its early versions.
 """
 
 from __future__ import annotations
@@ -9,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from icr_rag.config import RerankerConfig
-from icr_rag.errors import require
-from icr_rag.integrations._config import resolve_reranker
+from icr_rag.errors import ConfigError, require
+from icr_rag.integrations._config import Makers, resolve_reranker
 from icr_rag.reranker import Reranker
-from icr_rag.types import Ranking
+from icr_rag.types import DocumentLike
 
 require("langchain_core", "langchain", "icr_rag.integrations.langchain")
 
@@ -20,24 +23,40 @@ from langchain_core.documents import Document  # noqa: E402
 from langchain_core.documents.compressor import BaseDocumentCompressor  # noqa: E402
 from pydantic import ConfigDict, Field, PrivateAttr  # noqa: E402
 
+from icr_rag.integrations._langchain_documents import (  # noqa: E402
+    RELEVANCE_SCORE,
+    RERANK_ERROR,
+    ranked,
+    results,
+    retrieval_scores,
+    texts,
+)
+from icr_rag.integrations._langchain_run import as_run  # noqa: E402
+
 if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks
+    from langchain_core.runnables import Runnable
 
-#: Metadata key of the score.
-RELEVANCE_SCORE = "relevance_score"
+    from icr_rag.integrations.langchain_cross_encoder import ICRCrossEncoder
+
+__all__ = ["RELEVANCE_SCORE", "RERANK_ERROR", "ICRCrossEncoder", "ICRRerank"]
 
 
-class ICRRerank(BaseDocumentCompressor):
+class ICRRerank(Makers, BaseDocumentCompressor):
     """Re-ranks documents by the attention that the query's tokens pay to them.
 
     Making one is cheap; the model is loaded on first use. Documents come back as copies, best
     first, with their score as a float in ``metadata["relevance_score"]`` (higher is better,
-    relative to the query and the list); the documents given are not changed.
+    relative to the query and the list); the documents given are not changed. Each call is a run
+    named "ICRRerank" in traces. If ``on_error="passthrough"`` let a failure through, documents
+    come in input order, with score 0.0 and the reason in ``metadata["rerank_error"]``.
 
     Args:
         reranker: a ready `Reranker`; else one is made from the settings.
         config: settings as an object or mapping.
         top_n: how many documents to return; None: all.
+        retrieval_score_key: metadata key under which documents carry the first stage's score
+            (higher is better), for a ``fusion``. May be "relevance_score".
         **fields: any field of `RerankerConfig` (model, layers, device, ...).
 
     Raises:
@@ -49,6 +68,9 @@ class ICRRerank(BaseDocumentCompressor):
 
     config: RerankerConfig = Field(description="Settings of the reranker.")
     top_n: int | None = Field(default=None, ge=0, description="Documents to return; None: all.")
+    retrieval_score_key: str | None = Field(
+        default=None, description="Metadata key of the first stage's score, for a fusion."
+    )
     _reranker: Reranker = PrivateAttr()
 
     def __init__(
@@ -57,11 +79,21 @@ class ICRRerank(BaseDocumentCompressor):
         *,
         config: RerankerConfig | Mapping[str, Any] | None = None,
         top_n: int | None = None,
+        retrieval_score_key: str | None = None,
         **fields: Any,
     ) -> None:
         ready = resolve_reranker(reranker, config, fields)
-        # An adapter's own top_n decides; without it, its reranker's does.
-        super().__init__(config=ready.config, top_n=ready.config.top_n if top_n is None else top_n)
+        if ready.config.fusion == "weighted" and retrieval_score_key is None:
+            raise ConfigError(
+                "fusion='weighted' needs the first stage's scores; set retrieval_score_key= to "
+                "the metadata key that holds them, or fusion='rrf', which goes by input order"
+            )
+        super().__init__(
+            config=ready.config,
+            # An adapter's own top_n decides; without it, its reranker's does.
+            top_n=ready.config.top_n if top_n is None else top_n,
+            retrieval_score_key=retrieval_score_key,
+        )
         self._reranker = ready
 
     @property
@@ -69,30 +101,103 @@ class ICRRerank(BaseDocumentCompressor):
         """The engine behind this adapter."""
         return self._reranker
 
+    # --- use -----------------------------------------------------------------------------------
+
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
         """The best ``top_n`` documents, best first."""
-        texts = [document.page_content for document in documents]
-        ranking = self._reranker.rank(query, texts, self._count(documents))
-        return _ranked(documents, ranking)
+        result: list[Document] = self.as_runnable().invoke(
+            {"query": query, "documents": documents}, {"callbacks": callbacks}
+        )
+        return result
 
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
         """The same without blocking the event loop."""
-        texts = [document.page_content for document in documents]
-        ranking = await self._reranker.arank(query, texts, self._count(documents))
-        return _ranked(documents, ranking)
-
-    def _count(self, documents: Sequence[Document]) -> int:
-        return len(documents) if self.top_n is None else self.top_n
-
-
-def _ranked(documents: Sequence[Document], ranking: Ranking) -> list[Document]:
-    return [
-        documents[hit.index].model_copy(
-            update={"metadata": {**documents[hit.index].metadata, RELEVANCE_SCORE: hit.score}}
+        result: list[Document] = await self.as_runnable().ainvoke(
+            {"query": query, "documents": documents}, {"callbacks": callbacks}
         )
-        for hit in ranking
-    ]
+        return result
+
+    def as_runnable(
+        self,
+        *,
+        query_key: str = "query",
+        documents_key: str = "documents",
+        output_key: str | None = None,
+    ) -> Runnable[Any, Any]:
+        """This re-ranker as a step of a chain or graph, its run named "ICRRerank".
+
+        Args:
+            query_key: where the input, a mapping or a state object, has the query.
+            documents_key: where it has the documents.
+            output_key: None: the step returns the list of documents; else a mapping with it under
+                this key, which is what a LangGraph node returns.
+        """
+        return as_run(
+            type(self).__name__,
+            self._compress,
+            self._acompress,
+            query_key=query_key,
+            documents_key=documents_key,
+            output_key=output_key,
+        )
+
+    def rerank(
+        self,
+        documents: Sequence[Document | DocumentLike],
+        query: str,
+        *,
+        top_n: int | None = -1,
+    ) -> list[dict[str, Any]]:
+        """Positions and scores, best first: ``[{"index": 2, "relevance_score": 0.7}, ...]``.
+
+        Args:
+            documents: LangChain documents, strings, or mappings with "text" (and "title").
+            query: not blank.
+            top_n: how many results; None: all; -1: this adapter's ``top_n``.
+
+        A failure that was let through is in each result as "rerank_error".
+        """
+        return results(self._reranker.rank(**self._arguments(documents, query, top_n)))
+
+    async def arerank(
+        self,
+        documents: Sequence[Document | DocumentLike],
+        query: str,
+        *,
+        top_n: int | None = -1,
+    ) -> list[dict[str, Any]]:
+        """`rerank` without blocking the event loop."""
+        ranking = await self._reranker.arank(**self._arguments(documents, query, top_n))
+        return results(ranking)
+
+    def _compress(self, documents: list[Document], query: str) -> list[Document]:
+        return ranked(documents, self._reranker.rank(**self._arguments(documents, query)))
+
+    async def _acompress(self, documents: list[Document], query: str) -> list[Document]:
+        return ranked(documents, await self._reranker.arank(**self._arguments(documents, query)))
+
+    def _arguments(
+        self, documents: Sequence[Any], query: str, top_n: int | None = -1
+    ) -> dict[str, Any]:
+        """What `Reranker.rank` is to be called with."""
+        if top_n == -1:
+            top_n = self.top_n
+        return {
+            "query": query,
+            "documents": texts(documents),
+            # The reranker takes None for its configuration's top_n.
+            "top_n": len(documents) if top_n is None else top_n,
+            "retrieval_scores": retrieval_scores(documents, self.retrieval_score_key),
+        }
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ICRCrossEncoder":
+        from icr_rag.integrations.langchain_cross_encoder import ICRCrossEncoder
+
+        return ICRCrossEncoder
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

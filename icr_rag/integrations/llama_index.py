@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import InputError, require
-from icr_rag.integrations._config import resolve_reranker
+from icr_rag.integrations._config import Makers, resolve_reranker
 from icr_rag.reranker import Reranker
-from icr_rag.types import Ranking
 
 require("llama_index.core", "llama-index", "icr_rag.integrations.llama_index")
 
@@ -22,25 +21,30 @@ from llama_index.core.instrumentation.events.rerank import (  # noqa: E402
     ReRankStartEvent,
 )
 from llama_index.core.postprocessor.types import BaseNodePostprocessor  # noqa: E402
-from llama_index.core.schema import (  # noqa: E402
-    BaseNode,
-    MetadataMode,
-    NodeWithScore,
-    QueryBundle,
+from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle  # noqa: E402
+
+from icr_rag.integrations._llama_index_nodes import (  # noqa: E402
+    RERANK_ERROR,
+    RETRIEVAL_SCORE,
+    clean_tool_query,
+    ranked_nodes,
+    texts_of,
 )
+
+__all__ = ["RERANK_ERROR", "RETRIEVAL_SCORE", "ICRRerank", "clean_tool_query"]
 
 dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]
 
-#: Metadata key of the first stage's score, with ``keep_retrieval_score``.
-RETRIEVAL_SCORE = "retrieval_score"
 
-
-class ICRRerank(BaseNodePostprocessor):
+class ICRRerank(Makers, BaseNodePostprocessor):
     """Re-ranks nodes by the attention that the query's tokens pay to them.
 
     Making one is cheap; the model is loaded on first use. Nodes come back as new
     ``NodeWithScore`` objects, best first, with a float score (higher is better, relative to the
-    query and the list); the nodes given are not changed. Nodes without text come last.
+    query and the list); the nodes given are not changed. Images and other nodes without text of
+    their own come after all that were read, in input order. If ``on_error="passthrough"`` let a
+    failure through, nodes keep their order and retrieval score, with the reason in
+    ``metadata["rerank_error"]``.
 
     Args:
         reranker: a ready `Reranker`; else one is made from the settings.
@@ -50,6 +54,9 @@ class ICRRerank(BaseNodePostprocessor):
             embedded, as in LlamaIndex's own rerankers.
         keep_retrieval_score: keep the score that a node came with in its metadata as
             "retrieval_score", hidden from embedders and LLMs. The node is then a copy.
+        query_transform: applied to the query before it is read; the default takes the question
+            out of what LlamaIndex's tools make of an agent's request, None leaves queries alone.
+            A function, and so no part of ``to_dict``.
         **fields: any field of `RerankerConfig` (model, layers, device, ...).
 
     Raises:
@@ -66,6 +73,7 @@ class ICRRerank(BaseNodePostprocessor):
         default=False, description="Keep the first stage's score in the node's metadata."
     )
     _reranker: Reranker = PrivateAttr()
+    _query_transform: Callable[[str], str] | None = PrivateAttr()
 
     def __init__(
         self,
@@ -75,6 +83,7 @@ class ICRRerank(BaseNodePostprocessor):
         top_n: int | None = None,
         metadata_mode: MetadataMode = MetadataMode.EMBED,
         keep_retrieval_score: bool = False,
+        query_transform: Callable[[str], str] | None = clean_tool_query,
         callback_manager: Any = None,
         **fields: Any,
     ) -> None:
@@ -91,6 +100,7 @@ class ICRRerank(BaseNodePostprocessor):
             **own,
         )
         self._reranker = ready
+        self._query_transform = query_transform
 
     @classmethod
     def class_name(cls) -> str:
@@ -105,37 +115,52 @@ class ICRRerank(BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        with self._reported(nodes, query_bundle) as (query, result):
-            if nodes:
-                ranking = self._reranker.rank(query, self._texts(nodes), self._count(nodes))
-                result += self._ranked(nodes, ranking)
+        with self._reported(nodes, query_bundle) as result:
+            ranking = self._reranker.rank(**self._arguments(nodes, query_bundle))
+            result += ranked_nodes(nodes, ranking, self.top_n, self.keep_retrieval_score)
         return result
 
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        with self._reported(nodes, query_bundle) as (query, result):
-            if nodes:
-                texts = self._texts(nodes)
-                ranking = await self._reranker.arank(query, texts, self._count(nodes))
-                result += self._ranked(nodes, ranking)
+        with self._reported(nodes, query_bundle) as result:
+            ranking = await self._reranker.arank(**self._arguments(nodes, query_bundle))
+            result += ranked_nodes(nodes, ranking, self.top_n, self.keep_retrieval_score)
         return result
+
+    def _arguments(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None
+    ) -> dict[str, Any]:
+        """What `Reranker.rank` is to be called with."""
+        query = "" if query_bundle is None else query_bundle.query_str
+        if not query.strip() and self.config.on_error == "raise":
+            raise InputError(
+                "ICRRerank was called without a query; pass query_bundle= or query_str="
+            )
+        if self._query_transform is not None:
+            query = self._query_transform(query)
+        weighted = self.config.fusion == "weighted"
+        return {
+            "query": query,
+            "documents": texts_of(nodes, self.metadata_mode),
+            # All: nodes without text have their place behind those that a threshold keeps.
+            "top_n": len(nodes),
+            "retrieval_scores": [node.score for node in nodes] if weighted else None,
+        }
 
     @contextmanager
     def _reported(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None
-    ) -> Iterator[tuple[str, list[NodeWithScore]]]:
+    ) -> Iterator[list[NodeWithScore]]:
         """Start and end events around the work, also when it fails or there is nothing to do."""
-        if query_bundle is None or not query_bundle.query_str.strip():
-            raise InputError(
-                "ICRRerank was called without a query; pass query_bundle= or query_str="
-            )
         result: list[NodeWithScore] = []
+        query = "" if query_bundle is None else query_bundle.query_str
+        top_n = len(nodes) if self.top_n is None else self.top_n
         dispatcher.event(
             ReRankStartEvent(
-                query=query_bundle,
+                query=query if query_bundle is None else query_bundle,
                 nodes=nodes,
-                top_n=self._count(nodes),
+                top_n=top_n,
                 model_name=self.config.model,
             )
         )
@@ -145,35 +170,11 @@ class ICRRerank(BaseNodePostprocessor):
                 payload={
                     EventPayload.NODES: nodes,
                     EventPayload.MODEL_NAME: self.config.model,
-                    EventPayload.QUERY_STR: query_bundle.query_str,
-                    EventPayload.TOP_K: self._count(nodes),
+                    EventPayload.QUERY_STR: query,
+                    EventPayload.TOP_K: top_n,
                 },
             ) as event:
-                yield query_bundle.query_str, result
+                yield result
                 event.on_end(payload={EventPayload.NODES: result})
         finally:
             dispatcher.event(ReRankEndEvent(nodes=result))
-
-    def _texts(self, nodes: list[NodeWithScore]) -> list[str]:
-        return [node.node.get_content(metadata_mode=self.metadata_mode) for node in nodes]
-
-    def _count(self, nodes: list[NodeWithScore]) -> int:
-        return len(nodes) if self.top_n is None else self.top_n
-
-    def _ranked(self, nodes: list[NodeWithScore], ranking: Ranking) -> list[NodeWithScore]:
-        return [
-            NodeWithScore(node=self._node(nodes[hit.index]), score=hit.score) for hit in ranking
-        ]
-
-    def _node(self, scored: NodeWithScore) -> BaseNode:
-        node = scored.node
-        if not self.keep_retrieval_score:
-            return node
-        hidden = [RETRIEVAL_SCORE]
-        return node.model_copy(
-            update={
-                "metadata": {**node.metadata, RETRIEVAL_SCORE: scored.score},
-                "excluded_embed_metadata_keys": node.excluded_embed_metadata_keys + hidden,
-                "excluded_llm_metadata_keys": node.excluded_llm_metadata_keys + hidden,
-            }
-        )

@@ -1,4 +1,4 @@
-"""The LangChain adapter: alone, and in a real ContextualCompressionRetriever."""
+"""The LangChain adapter by itself, with langchain-core only."""
 
 from __future__ import annotations
 
@@ -6,35 +6,26 @@ import asyncio
 import copy
 import json
 import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from langchain_classic.retrievers import ContextualCompressionRetriever
 from langchain_core.documents import Document
-from langchain_core.retrievers import BaseRetriever
+from langchain_parts import QUERY, TEXTS, BrokenReranker, make_documents
 from pydantic import ValidationError
 from tiny import byte_tokenizer, tiny_model
 
 from icr_rag import Reranker, RerankerConfig
-from icr_rag.errors import ConfigError, InputError
+from icr_rag.errors import ConfigError, InputError, ModelLoadError
 from icr_rag.integrations.langchain import ICRRerank
-
-TEXTS = ["Tin melts at 232 degrees.", "Lead is soft.", "Copper conducts heat well.", "Zinc."]
-QUERY = "Which metal melts first?"
 
 
 @pytest.fixture(scope="module")
 def reranker():
     return Reranker.from_model(tiny_model("llama"), byte_tokenizer(), layers=(1, 2))
-
-
-def make_documents(texts=TEXTS):
-    return [
-        Document(page_content=text, metadata={"i": i, "deep": {"list": [i]}}, id=f"d{i}")
-        for i, text in enumerate(texts)
-    ]
 
 
 def test_order_and_scores_are_the_rerankers(reranker):
@@ -88,6 +79,8 @@ def test_making_one_is_cheap_and_checked():
         ICRRerank(adapter.reranker, device="cpu")
     with pytest.raises(ValidationError):
         ICRRerank(top_n=-1)
+    with pytest.raises(ConfigError, match="retrieval_score_key"):
+        ICRRerank(fusion="weighted")
 
 
 def test_blank_query_is_an_error(reranker):
@@ -107,27 +100,160 @@ def test_serialises_and_copies(reranker):
     assert copy.deepcopy(ICRRerank(reranker)).reranker is reranker
 
 
-class FixedRetriever(BaseRetriever):
-    """Always retrieves the same documents."""
-
-    documents: list[Document]
-
-    def _get_relevant_documents(self, query, *, run_manager):
-        return self.documents
+# --- rerank ------------------------------------------------------------------------------------
 
 
-def test_in_a_contextual_compression_retriever(reranker):
-    retriever = ContextualCompressionRetriever(
-        base_compressor=ICRRerank(reranker, top_n=2),
-        base_retriever=FixedRetriever(documents=make_documents()),
+def test_rerank_gives_positions_and_scores(reranker):
+    expected = [
+        {"index": hit.index, "relevance_score": hit.score} for hit in reranker.rank(QUERY, TEXTS)
+    ]
+    adapter = ICRRerank(reranker, top_n=3)
+    assert adapter.rerank(TEXTS, QUERY) == expected[:3]
+    assert adapter.rerank(make_documents(), QUERY, top_n=None) == expected
+    assert adapter.rerank([{"text": text} for text in TEXTS], QUERY, top_n=1) == expected[:1]
+    assert adapter.rerank(TEXTS, QUERY, top_n=0) == adapter.rerank([], QUERY) == []
+    assert asyncio.run(adapter.arerank(TEXTS, QUERY)) == expected[:3]
+    assert json.loads(json.dumps(expected)) == expected
+
+
+def test_rerank_says_what_it_cannot_take(reranker):
+    adapter = ICRRerank(reranker)
+    with pytest.raises(InputError, match="documents is a str"):
+        adapter.rerank("one text", QUERY)
+    with pytest.raises(InputError, match="document 1 is a int"):
+        adapter.rerank(["a", 1], QUERY)
+    with pytest.raises(InputError, match="top_n=-2"):
+        adapter.rerank(["a"], QUERY, top_n=-2)
+    with pytest.raises(InputError, match="got a str as document 0"):
+        adapter.compress_documents(TEXTS, QUERY)
+    with pytest.raises(InputError, match="got a str as documents"):
+        adapter.compress_documents("one text", QUERY)
+
+
+# --- the first stage's scores, and failures ----------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["score", "relevance_score"])
+def test_a_fusion_reads_the_first_stages_scores_from_metadata(key):
+    first_stage = [0.1, 0.9, 0.4, 0.2]
+    reranker = Reranker.from_model(
+        tiny_model("llama"),
+        byte_tokenizer(),
+        layers=(1, 2),
+        fusion="weighted",
+        fusion_weight=0.0,
     )
-    found = retriever.invoke(QUERY)
-    assert len(found) == 2
-    assert found == asyncio.run(retriever.ainvoke(QUERY))
-    empty = ContextualCompressionRetriever(
-        base_compressor=ICRRerank(reranker), base_retriever=FixedRetriever(documents=[])
+    documents = [
+        Document(page_content=text, metadata={key: score})
+        for text, score in zip(TEXTS, first_stage, strict=True)
+    ]
+    adapter = ICRRerank(reranker, retrieval_score_key=key)
+    result = adapter.compress_documents(documents, QUERY)
+    # All the weight is the first stage's.
+    assert [d.page_content for d in result] == [TEXTS[i] for i in (1, 2, 3, 0)]
+    assert [d.metadata[key] for d in documents] == first_stage
+    assert result[0].metadata["relevance_score"] == 1.0
+    mappings = [
+        {"text": document.page_content, "metadata": document.metadata} for document in documents
+    ]
+    assert [hit["index"] for hit in adapter.rerank(mappings, QUERY)] == [1, 2, 3, 0]
+    del documents[2].metadata[key]
+    with pytest.raises(InputError, match=r"retrieval_scores\[2\]"):
+        adapter.compress_documents(documents, QUERY)
+
+
+def test_a_fusion_by_ranks_needs_no_scores():
+    reranker = Reranker.from_model(
+        tiny_model("llama"), byte_tokenizer(), layers=(1, 2), fusion="rrf", fusion_weight=0.0
     )
-    assert empty.invoke(QUERY) == []
+    adapter = ICRRerank(reranker, retrieval_score_key="score")
+    result = adapter.compress_documents(make_documents(), QUERY)
+    assert [d.id for d in result] == ["d0", "d1", "d2", "d3"]
+
+
+def test_a_failure_is_raised_or_told():
+    with pytest.raises(ModelLoadError, match="no such weights"):
+        ICRRerank(BrokenReranker()).compress_documents(make_documents(), QUERY)
+    documents = make_documents()
+    adapter = ICRRerank(BrokenReranker(on_error="passthrough"), top_n=3)
+    for result in (
+        adapter.compress_documents(documents, QUERY),
+        asyncio.run(adapter.acompress_documents(documents, QUERY)),
+    ):
+        assert [d.id for d in result] == ["d0", "d1", "d2"]
+        assert {d.metadata["relevance_score"] for d in result} == {0.0}
+        assert {d.metadata["rerank_error"] for d in result} == {"ModelLoadError: no such weights"}
+    assert documents == make_documents()
+    assert adapter.rerank(TEXTS, QUERY, top_n=1) == [
+        {"index": 0, "relevance_score": 0.0, "rerank_error": "ModelLoadError: no such weights"}
+    ]
+
+
+# --- other ways to make one --------------------------------------------------------------------
+
+
+def test_from_a_file_and_from_the_environment(tmp_path, monkeypatch):
+    path = tmp_path / "icr.toml"
+    path.write_text('model = "some/model"\nlayers = [3, 5]\ntop_n = 4\n')
+    adapter = ICRRerank.from_config(path, retrieval_score_key="score")
+    assert adapter.config == RerankerConfig(model="some/model", layers=(3, 5), top_n=4)
+    assert (adapter.top_n, adapter.retrieval_score_key) == (4, "score")
+    changed = ICRRerank.from_config(path, top_n=2, layers="all")
+    assert (changed.top_n, changed.config.layers, changed.config.model) == (2, "all", "some/model")
+    with pytest.raises(ConfigError, match=r"missing\.yaml"):
+        ICRRerank.from_config(tmp_path / "missing.yaml")
+    monkeypatch.setenv("MINE_MODEL", "other/model")
+    monkeypatch.setenv("MINE_LAYERS", "2-4")
+    adapter = ICRRerank.from_env("MINE_", top_n=1)
+    assert (adapter.config.model, adapter.config.layers, adapter.top_n) == (
+        "other/model",
+        (2, 4),
+        1,
+    )
+
+
+def test_from_a_language_model_that_is_loaded():
+    huggingface = pytest.importorskip("langchain_huggingface")
+    transformers = pytest.importorskip("transformers")
+    pipeline = transformers.pipeline(
+        "text-generation", model=tiny_model("llama"), tokenizer=byte_tokenizer(), device="cpu"
+    )
+    llm = huggingface.HuggingFacePipeline(pipeline=pipeline)
+    adapter = ICRRerank.from_llm(llm, top_n=2, layers=(1, 2), config={"order": "given"})
+    expected = Reranker.from_model(
+        tiny_model("llama"), byte_tokenizer(), layers=(1, 2), order="given"
+    ).rank(QUERY, TEXTS, 2)
+    assert adapter.rerank(TEXTS, QUERY) == [
+        {"index": hit.index, "relevance_score": hit.score} for hit in expected
+    ]
+    alone = ICRRerank.from_llm(
+        tiny_model("llama"), tokenizer=byte_tokenizer(), top_n=2, layers=(1, 2), order="given"
+    )
+    assert alone.rerank(TEXTS, QUERY) == adapter.rerank(TEXTS, QUERY)
+    with pytest.raises(ConfigError, match="did you mean 'layers'"):
+        ICRRerank.from_llm(llm, layer=3)
+
+
+def test_needs_langchain_core_only():
+    """Neither the adapter nor a call imports a LangChain distribution besides the core's."""
+    program = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("langchain", "langchain_classic", "langgraph", "cohere"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Refuse())
+from langchain_core.documents import Document
+from icr_rag.integrations.langchain import ICRRerank
+from icr_rag.integrations.compat.langchain import CohereRerank
+adapters = (ICRRerank(), CohereRerank(model="some/model"))
+assert "torch" not in sys.modules
+for adapter in adapters:
+    given = [Document(page_content=" ", id="a")]
+    assert adapter.compress_documents(given, "q")[0].id == "a"
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
 
 
 @pytest.mark.real_weights

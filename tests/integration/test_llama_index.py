@@ -158,7 +158,7 @@ def test_events_are_paired(reranker, events):
 def test_events_are_paired_for_no_nodes_and_on_failure(reranker, events, monkeypatch):
     assert ICRRerank(reranker).postprocess_nodes([], query_str=QUERY) == []
     assert events == PAIR
-    monkeypatch.setattr(reranker, "rank", lambda *a: 1 / 0)
+    monkeypatch.setattr(reranker, "rank", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         ICRRerank(reranker).postprocess_nodes(make_nodes(), query_str=QUERY)
     assert events == PAIR * 2

@@ -1,0 +1,86 @@
+"""LlamaIndex's nodes and queries: what is read of them, and what is written into copies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
+
+from icr_rag.types import Ranking
+
+#: Metadata key of the first stage's score, with ``keep_retrieval_score``.
+RETRIEVAL_SCORE = "retrieval_score"
+#: Metadata key of what went wrong, where ``on_error="passthrough"`` let the input order through.
+RERANK_ERROR = "rerank_error"
+
+#: What LlamaIndex's RetrieverTool makes of an agent's request: the arguments by position, a line
+#: break, the arguments by name.
+_TOOL_REQUEST = re.compile(r"\ninput is (.*?)\n?", re.DOTALL)
+
+
+def clean_tool_query(query: str) -> str:
+    """The question in a request that LlamaIndex's ``RetrieverTool`` worded; others as they are.
+
+    An agent that calls the tool with ``input="Which metal?"`` makes the retriever, and the
+    re-ranker after it, see ``"\\ninput is Which metal?\\n"``. The words around the question are
+    not the user's, and the model would attend with them too.
+    """
+    match = _TOOL_REQUEST.fullmatch(query)
+    return query if match is None or not match[1].strip() else match[1]
+
+
+def texts_of(nodes: Sequence[NodeWithScore], mode: MetadataMode) -> list[str]:
+    """What the model reads of each node: nothing of images and others without text of their own."""
+    texts = []
+    for scored in nodes:
+        own = scored.node.get_content(metadata_mode=MetadataMode.NONE)
+        blank = isinstance(own, str) and not own.strip()
+        texts.append("" if blank else scored.node.get_content(metadata_mode=mode))
+    return texts
+
+
+def ranked_nodes(
+    nodes: Sequence[NodeWithScore], ranking: Ranking, top_n: int | None, keep_retrieval_score: bool
+) -> list[NodeWithScore]:
+    """New scored nodes, best first. The nodes given are not changed.
+
+    Nodes that were not read, because they have no text, stand behind those that were, in input
+    order; a threshold does not drop them.
+
+    Args:
+        ranking: of all nodes, not cut to ``top_n`` yet.
+    """
+    if ranking.error is not None:
+        told = {RERANK_ERROR: ranking.error}
+        kept = list(nodes)[:top_n]
+        return [
+            NodeWithScore(
+                node=with_hidden_metadata(scored.node, told),
+                score=0.0 if scored.score is None else float(scored.score),
+            )
+            for scored in kept
+        ]
+    order = [hit.index for hit in ranking]
+    listed = set(order)
+    unread = [i for i, group in enumerate(ranking.score_groups) if group < 0 and i not in listed]
+    result = []
+    for index in (order + unread)[:top_n]:
+        node = nodes[index].node
+        if keep_retrieval_score:
+            node = with_hidden_metadata(node, {RETRIEVAL_SCORE: nodes[index].score})
+        result.append(NodeWithScore(node=node, score=ranking.scores[index]))
+    return result
+
+
+def with_hidden_metadata(node: BaseNode, values: Mapping[str, Any]) -> BaseNode:
+    """A copy with more metadata, which neither embedders nor LLMs get to read."""
+    hidden = list(values)
+    return node.model_copy(
+        update={
+            "metadata": {**node.metadata, **values},
+            "excluded_embed_metadata_keys": node.excluded_embed_metadata_keys + hidden,
+            "excluded_llm_metadata_keys": node.excluded_llm_metadata_keys + hidden,
+        }
+    )

@@ -1,0 +1,88 @@
+"""A cross-encoder for what LangChain builds around one.
+
+``CrossEncoderReranker(model=ICRCrossEncoder(), top_n=5)``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from icr_rag.config import RerankerConfig
+from icr_rag.errors import InputError, MissingDependencyError, require
+from icr_rag.integrations._config import resolve_reranker
+from icr_rag.reranker import Reranker
+
+require("langchain_core", "langchain", "icr_rag.integrations.langchain_cross_encoder")
+
+try:
+    from langchain_core.cross_encoders import BaseCrossEncoder
+except ModuleNotFoundError as error:
+    raise MissingDependencyError(
+        "this langchain-core has no interface for cross-encoders, which ICRCrossEncoder needs; "
+        "pip install -U langchain-core, or use ICRRerank"
+    ) from error
+
+
+class ICRCrossEncoder(BaseCrossEncoder):
+    """Scores pairs of a query and a text, as LangChain's cross-encoders do.
+
+    Texts of one query are read together, in the order of their pairs. Unlike a cross-encoder's,
+    scores are relative to the query and its texts: they compare within a query, not across
+    queries, and a query with a single text has nothing to be compared with.
+
+    Args:
+        reranker: a ready `Reranker`; else one is made from the settings.
+        config: settings as an object or mapping.
+        **fields: any field of `RerankerConfig` (model, layers, device, ...).
+
+    Raises:
+        ConfigError: if a setting is unknown or has a value that is not allowed.
+    """
+
+    def __init__(
+        self,
+        reranker: Reranker | None = None,
+        *,
+        config: RerankerConfig | Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> None:
+        self._reranker = resolve_reranker(reranker, config, fields)
+
+    @property
+    def reranker(self) -> Reranker:
+        """The engine behind this adapter."""
+        return self._reranker
+
+    @property
+    def config(self) -> RerankerConfig:
+        """Settings of the reranker."""
+        return self._reranker.config
+
+    def score(self, text_pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """One score per pair, in the order of the pairs; higher is better.
+
+        Args:
+            text_pairs: (query, text) pairs. Those of one query need not stand together.
+
+        Raises:
+            InputError: for anything that is not a pair, a blank query, or a text that is no str.
+        """
+        places: dict[str, list[int]] = {}
+        for place, pair in enumerate(text_pairs):
+            if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+                raise InputError(f"pair {place} is {pair!r}; allowed are (query, text) pairs")
+            if not isinstance(pair[0], str):
+                raise InputError(
+                    f"pair {place} has a query of type {type(pair[0]).__name__}; it must be str"
+                )
+            places.setdefault(pair[0], []).append(place)
+        scores = [0.0] * len(text_pairs)
+        for query, members in places.items():
+            ranking = self._reranker.rank(query, [text_pairs[place][1] for place in members])
+            for place, score in zip(members, ranking.scores, strict=True):
+                scores[place] = score
+        return scores
+
+    def __repr__(self) -> str:
+        return f"ICRCrossEncoder({self._reranker!r})"
