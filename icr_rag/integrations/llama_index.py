@@ -120,6 +120,8 @@ class ICRRerank(Makers, BaseNodePostprocessor):
             result += ranked_nodes(nodes, ranking, self.top_n, self.keep_retrieval_score)
         return result
 
+    # The synchronous method gets its span from LlamaIndex, because it is abstract there.
+    @dispatcher.span  # type: ignore[untyped-decorator]
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
