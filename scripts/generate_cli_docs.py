@@ -41,13 +41,24 @@ def render() -> str:
     group: Any = typer.main.get_command(app)
     parts = [_INTRODUCTION, "## icr-rag\n\n" + _options(_named(group.params)) + "\n"]
     settings: dict[str, Any] = {}
-    for name, command in group.commands.items():
+    for name, command in _commands(group):
         parts.append(_command(name, command))
         for parameter in command.params:
             if _is_setting(parameter):
                 settings.setdefault(parameter.name, parameter)
     parts.append(_SETTINGS + "\n" + _options(list(settings.values())) + "\n")
     return "\n".join(parts)
+
+
+def _commands(group: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Every command by its full name, those of groups too."""
+    found: list[tuple[str, Any]] = []
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            found += _commands(command, f"{prefix}{name} ")
+        else:
+            found.append((prefix + name, command))
+    return found
 
 
 def _command(name: str, command: Any) -> str:

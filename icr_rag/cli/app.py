@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from icr_rag import __version__
+from icr_rag.cli.config import config
 from icr_rag.cli.console import messages, write
 from icr_rag.cli.demo import demo
 from icr_rag.cli.doctor import doctor
@@ -35,6 +36,7 @@ app.command()(demo)
 app.command()(rerank)
 app.command()(evaluate)
 app.command()(doctor)
+app.add_typer(config, name="config")
 
 
 def _show_version(value: bool) -> None:

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+def adapter_settings(
+    adapter: type, fields: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Keywords that an adapter's constructor names, and the others, which are the reranker's."""
+    named = inspect.signature(adapter).parameters
+    own = {name: value for name, value in fields.items() if name in named}
+    return own, {name: value for name, value in fields.items() if name not in named}
+
+
 class Makers:
     """Other ways to make an adapter than by its constructor's keywords."""
 
@@ -72,14 +81,10 @@ class Makers:
         """
         from icr_rag.integrations._llm import unwrap_llm
 
-        own = {
-            name: fields.pop(name)
-            for name in inspect.signature(cls.__init__).parameters
-            if name in fields
-        }
+        own, settings = adapter_settings(cls, fields)
         if config is not None and not isinstance(config, RerankerConfig):
             config = RerankerConfig.from_dict(config)
-        reranker = Reranker.from_model(*unwrap_llm(llm, tokenizer), config, **fields)
+        reranker = Reranker.from_model(*unwrap_llm(llm, tokenizer), config, **settings)
         maker: Any = cls
         made: Self = maker(reranker=reranker, **own)
         return made

@@ -121,7 +121,7 @@ class ICRRerank(Makers, BaseNodePostprocessor):
         return result
 
     # The synchronous method gets its span from LlamaIndex, because it is abstract there.
-    @dispatcher.span  # type: ignore[untyped-decorator]
+    @dispatcher.span
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:

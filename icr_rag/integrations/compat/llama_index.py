@@ -1,0 +1,155 @@
+"""LlamaIndex's re-rankers under their own names, with their constructors.
+
+To swap one, change where it is imported from, and the model that it is given. Each is an
+`ICRRerank`, with everything that one has, and takes its settings as keywords besides.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from icr_rag.errors import ConfigError, require
+
+require("llama_index.core", "llama-index", "icr_rag.integrations.compat.llama_index")
+
+from icr_rag.integrations._config import adapter_settings  # noqa: E402
+from icr_rag.integrations._llm import unwrap_llm  # noqa: E402
+from icr_rag.integrations.llama_index import ICRRerank  # noqa: E402
+from icr_rag.reranker import Reranker  # noqa: E402
+
+__all__ = ["LLMRerank", "RankGPTRerank", "SentenceTransformerRerank"]
+
+
+class SentenceTransformerRerank(ICRRerank):
+    """In place of ``llama_index.core.postprocessor.SentenceTransformerRerank``.
+
+    Args:
+        top_n: how many nodes to return.
+        model: a decoder-only model: hub name, local folder, GGUF file or "smollm2-135m".
+        device: as there; None chooses one.
+        keep_retrieval_score: as there, but hidden from embedders and LLMs.
+        trust_remote_code: off unless set, unlike there.
+        **fields: settings of `ICRRerank`.
+
+    Raises:
+        ConfigError: for a setting that is unknown or has a value that is not allowed.
+    """
+
+    def __init__(
+        self,
+        top_n: int | None = 2,
+        model: str = "smollm2-135m",
+        device: str | None = None,
+        keep_retrieval_score: bool = False,
+        trust_remote_code: bool = False,
+        **fields: Any,
+    ) -> None:
+        chosen = {"model": model, "trust_remote_code": trust_remote_code}
+        defaults = {"model": "smollm2-135m", "trust_remote_code": False}
+        # What is left at its default must not stand against a reranker= or config= given.
+        fields |= {name: value for name, value in chosen.items() if value != defaults[name]}
+        if device is not None:
+            fields["device"] = device
+        super().__init__(top_n=top_n, keep_retrieval_score=keep_retrieval_score, **fields)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name under which LlamaIndex serialises this class."""
+        return "SentenceTransformerRerank"
+
+
+class LLMRerank(ICRRerank):
+    """In place of ``llama_index.core.postprocessor.LLMRerank``.
+
+    The LLM reads instead of writing: there is no prompt to choose, no batch, and no answer to
+    parse.
+
+    Args:
+        llm: a local LLM that is loaded already, such as ``HuggingFaceLLM``; its weights are
+            shared. None: the model of the settings. Never LlamaIndex's global default.
+        choice_select_prompt, format_node_batch_fn, parse_choice_select_answer_fn: have no
+            counterpart, and must be None; see ``instruction``.
+        choice_batch_size: documents per prompt, as ``window``. None: as many as fit, which ranks
+            best.
+        top_n: how many nodes to return.
+        **fields: settings of `ICRRerank`.
+
+    Raises:
+        ConfigError: for a setting that is unknown or has a value that is not allowed.
+        UnsupportedModelError: if the LLM holds no local model.
+    """
+
+    def __init__(
+        self,
+        llm: Any = None,
+        choice_select_prompt: Any = None,
+        choice_batch_size: int | None = None,
+        format_node_batch_fn: Any = None,
+        parse_choice_select_answer_fn: Any = None,
+        top_n: int | None = 10,
+        **fields: Any,
+    ) -> None:
+        _refuse(
+            choice_select_prompt=choice_select_prompt,
+            format_node_batch_fn=format_node_batch_fn,
+            parse_choice_select_answer_fn=parse_choice_select_answer_fn,
+        )
+        if choice_batch_size is not None:
+            fields["window"] = choice_batch_size
+        super().__init__(top_n=top_n, **_on(llm, fields))
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name under which LlamaIndex serialises this class."""
+        return "LLMRerank"
+
+
+class RankGPTRerank(ICRRerank):
+    """In place of ``llama_index.core.postprocessor.rankGPT_rerank.RankGPTRerank``.
+
+    Args:
+        top_n: how many nodes to return.
+        llm: a local LLM that is loaded already, such as ``HuggingFaceLLM``; its weights are
+            shared. None: the model of the settings.
+        verbose: accepted for the signature; there is no generated order to print.
+        rankgpt_rerank_prompt: has no counterpart, and must be None; see ``instruction``.
+        **fields: settings of `ICRRerank`.
+
+    Raises:
+        ConfigError: for a setting that is unknown or has a value that is not allowed.
+        UnsupportedModelError: if the LLM holds no local model.
+    """
+
+    def __init__(
+        self,
+        top_n: int | None = 5,
+        llm: Any = None,
+        verbose: bool = False,
+        rankgpt_rerank_prompt: Any = None,
+        **fields: Any,
+    ) -> None:
+        _refuse(rankgpt_rerank_prompt=rankgpt_rerank_prompt)
+        super().__init__(top_n=top_n, **_on(llm, fields))
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name under which LlamaIndex serialises this class."""
+        return "RankGPTRerank"
+
+
+def _on(llm: Any, fields: dict[str, Any]) -> dict[str, Any]:
+    """The keywords of `ICRRerank`, on the weights of ``llm`` if there is one."""
+    if llm is None:
+        return fields
+    own, settings = adapter_settings(ICRRerank, fields)
+    model, tokenizer = unwrap_llm(llm)
+    return {**own, "reranker": Reranker.from_model(model, tokenizer, **settings)}
+
+
+def _refuse(**settings: Any) -> None:
+    given = [name for name, value in settings.items() if value is not None]
+    if given:
+        raise ConfigError(
+            f"{', '.join(given)} cannot be set: attention is read, no text is generated or parsed. "
+            "Leave it out; instruction= is the sentence that the model reads before the query"
+        )
