@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from icr_rag.config import RerankerConfig
-from icr_rag.errors import InputError, MissingDependencyError, require
+from icr_rag.errors import MissingDependencyError, require
 from icr_rag.integrations._config import resolve_reranker
+from icr_rag.integrations._pairs import score_pairs
 from icr_rag.reranker import Reranker
 
 require("langchain_core", "langchain", "icr_rag.integrations.langchain_cross_encoder")
@@ -68,21 +69,7 @@ class ICRCrossEncoder(BaseCrossEncoder):
         Raises:
             InputError: for anything that is not a pair, a blank query, or a text that is no str.
         """
-        places: dict[str, list[int]] = {}
-        for place, pair in enumerate(text_pairs):
-            if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
-                raise InputError(f"pair {place} is {pair!r}; allowed are (query, text) pairs")
-            if not isinstance(pair[0], str):
-                raise InputError(
-                    f"pair {place} has a query of type {type(pair[0]).__name__}; it must be str"
-                )
-            places.setdefault(pair[0], []).append(place)
-        scores = [0.0] * len(text_pairs)
-        for query, members in places.items():
-            ranking = self._reranker.rank(query, [text_pairs[place][1] for place in members])
-            for place, score in zip(members, ranking.scores, strict=True):
-                scores[place] = score
-        return scores
+        return score_pairs(self._reranker, text_pairs)
 
     def __repr__(self) -> str:
         return f"ICRCrossEncoder({self._reranker!r})"

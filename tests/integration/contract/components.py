@@ -161,6 +161,10 @@ OURS: tuple[Entry, ...] = (
         ("langchain_classic", "langchain_core.cross_encoders", "langgraph"),
         True,
     ),
+    Entry("icr_haystack", "on_haystack:ICRRanker", ("haystack", "ormsgpack"), True),
+    Entry("icr_rerankers", "on_others:ICRRerankers", ("rerankers",), True),
+    Entry("icr_sentence_transformers", "on_others:ICRCrossEncoder", ("ormsgpack",), True),
+    Entry("icr_pyterrier", "on_pyterrier:ICRRanker", ("pyterrier", "ormsgpack"), True),
 )
 PEERS: tuple[Entry, ...] = (
     Entry(

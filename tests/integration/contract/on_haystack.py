@@ -120,3 +120,21 @@ class LLMRanker(Ranker):
 
     def ranker(self) -> Any:
         return rankers.LLMRanker(chat_generator=ScriptedGenerator())
+
+
+class ICRRanker(Ranker):
+    """Ours."""
+
+    title = "icr_rag `ICRRanker` for Haystack"
+
+    def ranker(self) -> Any:
+        from icr_rag.integrations.haystack import ICRRanker
+
+        # Keeps the weights that all of ours share.
+        _ = self.folders.reranker
+        return ICRRanker(**self.folders.settings)
+
+    def reconfigured(self, subject: Any) -> Any:
+        # As a pipeline that is loaded from YAML asks for, outside Haystack's own packages.
+        allow_deserialization_module("icr_rag")
+        return super().reconfigured(subject)

@@ -111,3 +111,32 @@ class CrossEncoderRank(CrossEncoderLike):
         from sentence_transformers import CrossEncoder
 
         return CrossEncoder(self.folders.cross_encoder, device="cpu")
+
+
+class ICRRerankers(RerankersRanker):
+    """Our ranker for the rerankers library."""
+
+    title = "icr_rag `ICRRanker` for rerankers"
+
+    @functools.cached_property
+    def ranker(self) -> Any:
+        from icr_rag.integrations.rerankers import ICRRanker
+
+        # Keeps the weights that all of ours share.
+        _ = self.folders.reranker
+        return ICRRanker(**self.folders.settings)
+
+
+class ICRCrossEncoder(CrossEncoderLike):
+    """Our ``CrossEncoder``."""
+
+    title = "icr_rag `CrossEncoder` for sentence-transformers"
+    distributions = ("icr-rag",)
+
+    @functools.cached_property
+    def encoder(self) -> Any:
+        from icr_rag.integrations.sentence_transformers import CrossEncoder
+
+        # Keeps the weights that all of ours share.
+        _ = self.folders.reranker
+        return CrossEncoder(**self.folders.settings)

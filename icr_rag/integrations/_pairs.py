@@ -1,0 +1,39 @@
+"""Pairs of a query and a text, as cross-encoders take them, for a re-ranker that reads lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from icr_rag.errors import InputError
+from icr_rag.reranker import Reranker
+
+
+def score_pairs(reranker: Reranker, pairs: Sequence[Any]) -> list[float]:
+    """One score per pair, in the order of the pairs; higher is better.
+
+    Texts of one query are read together, in the order of their pairs. Scores are relative to the
+    query and its texts: they compare within a query, not across queries.
+
+    Args:
+        reranker: the engine.
+        pairs: (query, text) pairs. Those of one query need not stand together.
+
+    Raises:
+        InputError: for anything that is not a pair, a blank query, or a text that is no str.
+    """
+    places: dict[str, list[int]] = {}
+    for place, pair in enumerate(pairs):
+        if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+            raise InputError(f"pair {place} is {pair!r}; allowed are (query, text) pairs")
+        if not isinstance(pair[0], str):
+            raise InputError(
+                f"pair {place} has a query of type {type(pair[0]).__name__}; it must be str"
+            )
+        places.setdefault(pair[0], []).append(place)
+    scores = [0.0] * len(pairs)
+    for query, members in places.items():
+        ranking = reranker.rank(query, [pairs[place][1] for place in members])
+        for place, score in zip(members, ranking.scores, strict=True):
+            scores[place] = score
+    return scores

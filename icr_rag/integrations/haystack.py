@@ -1,0 +1,141 @@
+"""Haystack: a ranker component. ``pipeline.add_component("ranker", ICRRanker(top_k=5))``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from icr_rag.config import RerankerConfig
+from icr_rag.errors import InputError, require
+from icr_rag.integrations._config import Makers, resolve_reranker
+from icr_rag.reranker import Reranker
+from icr_rag.types import Ranking
+
+require("haystack", "haystack", "icr_rag.integrations.haystack")
+
+from haystack import Document, component, default_from_dict, default_to_dict  # noqa: E402
+
+#: Meta key of what went wrong, where ``on_error="passthrough"`` let the input order through.
+RERANK_ERROR = "rerank_error"
+
+
+@component
+class ICRRanker(Makers):
+    """Ranks documents by the attention that the query's tokens pay to them.
+
+    Documents come back as copies, best first, with their score (higher is better, relative to the
+    query and the list); those given are not changed. Documents without text come last.
+
+    Args:
+        reranker: a ready `Reranker`; else one is made from the settings.
+        config: settings as an object or mapping.
+        top_k: how many documents to return; None: all.
+        meta_fields_to_embed: meta fields that the model reads before the text.
+        embedding_separator: what stands between them.
+        **fields: any field of `RerankerConfig` (model, layers, device, ...).
+
+    Raises:
+        ConfigError: if a setting is unknown or has a value that is not allowed.
+    """
+
+    def __init__(
+        self,
+        reranker: Reranker | None = None,
+        *,
+        config: RerankerConfig | Mapping[str, Any] | None = None,
+        top_k: int | None = 10,
+        meta_fields_to_embed: list[str] | None = None,
+        embedding_separator: str = "\n",
+        **fields: Any,
+    ) -> None:
+        self._reranker = resolve_reranker(reranker, config, fields)
+        self.top_k = _checked(top_k)
+        self.meta_fields_to_embed = [] if meta_fields_to_embed is None else meta_fields_to_embed
+        self.embedding_separator = embedding_separator
+
+    @property
+    def reranker(self) -> Reranker:
+        """The engine behind this component."""
+        return self._reranker
+
+    def warm_up(self) -> None:
+        """Load the model now; without it, the first run does."""
+        self._reranker.warm_up()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Settings as JSON types, for pipelines that are saved."""
+        values: dict[str, Any] = default_to_dict(
+            self,
+            config=self._reranker.config.to_dict(),
+            top_k=self.top_k,
+            meta_fields_to_embed=self.meta_fields_to_embed,
+            embedding_separator=self.embedding_separator,
+        )
+        return values
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ICRRanker:
+        """The component that `to_dict` wrote."""
+        made: ICRRanker = default_from_dict(cls, data)
+        return made
+
+    @component.output_types(documents=list[Document])
+    def run(
+        self, query: str, documents: list[Document], top_k: int | None = None
+    ) -> dict[str, list[Document]]:
+        """The best documents, best first, under "documents".
+
+        Args:
+            query: not blank.
+            documents: in first-stage order, best first.
+            top_k: goes before the constructor's.
+
+        Raises:
+            InputError: for a blank query, or a ``top_k`` below 0.
+        """
+        ranking = self._reranker.rank(**self._arguments(query, documents, top_k))
+        return {"documents": _ranked(documents, ranking)}
+
+    @component.output_types(documents=list[Document])
+    async def run_async(
+        self, query: str, documents: list[Document], top_k: int | None = None
+    ) -> dict[str, list[Document]]:
+        """`run` without blocking the event loop."""
+        ranking = await self._reranker.arank(**self._arguments(query, documents, top_k))
+        return {"documents": _ranked(documents, ranking)}
+
+    def _arguments(
+        self, query: str, documents: list[Document], top_k: int | None
+    ) -> dict[str, Any]:
+        """What `Reranker.rank` is to be called with."""
+        count = self.top_k if top_k is None else _checked(top_k)
+        weighted = self._reranker.config.fusion == "weighted"
+        return {
+            "query": query,
+            "documents": [self._text(document) for document in documents],
+            "top_n": len(documents) if count is None else count,
+            "retrieval_scores": [d.score for d in documents] if weighted else None,
+        }
+
+    def _text(self, document: Document) -> str:
+        if not isinstance(document.content, str):
+            # None is no text; anything else is refused by the reranker, naming its position.
+            return "" if document.content is None else document.content
+        values = [document.meta.get(name) for name in self.meta_fields_to_embed]
+        parts = [str(value) for value in values if value is not None]
+        return self.embedding_separator.join([*parts, document.content])
+
+
+def _checked(top_k: int | None) -> int | None:
+    if top_k is not None and (isinstance(top_k, bool) or top_k < 0):
+        raise InputError(f"top_k={top_k!r}; allowed are None (all) and whole numbers from 0")
+    return top_k
+
+
+def _ranked(documents: list[Document], ranking: Ranking) -> list[Document]:
+    if ranking.error is not None:
+        told = {RERANK_ERROR: ranking.error}
+        given = [documents[hit.index] for hit in ranking]
+        return [dataclasses.replace(d, meta={**d.meta, **told}) for d in given]
+    return [dataclasses.replace(documents[hit.index], score=hit.score) for hit in ranking]

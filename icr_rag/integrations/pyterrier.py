@@ -1,0 +1,95 @@
+"""PyTerrier: a transformer. ``pipeline = bm25 % 100 >> pt.text.get_text(index) >> ICRRanker()``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from icr_rag.config import RerankerConfig
+from icr_rag.errors import InputError, require
+from icr_rag.integrations._config import Makers, resolve_reranker
+from icr_rag.reranker import Reranker
+
+require("pyterrier", "pyterrier", "icr_rag.integrations.pyterrier")
+
+import pyterrier as pt  # noqa: E402
+
+_NEEDED = ("qid", "query", "docno")
+
+
+class ICRRanker(Makers, pt.Transformer):
+    """Re-ranks a frame of results: columns qid, query, docno and the text.
+
+    A query's candidates are taken in the order of "rank" where the frame has it, else of "score",
+    else of their rows. The frame that comes back is new, grouped by query in the order in which
+    queries first stand, best first, with new "score" (higher is better, relative to the query) and
+    "rank" (from 0); other columns are kept.
+
+    Args:
+        reranker: a ready `Reranker`; else one is made from the settings.
+        config: settings as an object or mapping; ``top_n`` cuts each query's results.
+        text_field: the column with the text.
+        **fields: any field of `RerankerConfig` (model, layers, device, ...).
+
+    Raises:
+        ConfigError: if a setting is unknown or has a value that is not allowed.
+    """
+
+    def __init__(
+        self,
+        reranker: Reranker | None = None,
+        *,
+        config: RerankerConfig | Mapping[str, Any] | None = None,
+        text_field: str = "text",
+        **fields: Any,
+    ) -> None:
+        super().__init__()
+        self._reranker = resolve_reranker(reranker, config, fields)
+        self.text_field = text_field
+
+    @property
+    def reranker(self) -> Reranker:
+        """The engine behind this transformer."""
+        return self._reranker
+
+    def transform(self, inp: Any) -> Any:
+        """The re-ranked frame.
+
+        Raises:
+            InputError: naming the columns that are missing.
+        """
+        import pandas
+
+        missing = [name for name in (*_NEEDED, self.text_field) if name not in inp.columns]
+        if missing:
+            raise InputError(
+                f"the frame lacks the columns {', '.join(missing)} (it has "
+                f"{', '.join(map(str, inp.columns))}); pt.text.get_text brings a text"
+            )
+        parts = [self._rank_query(part) for _, part in inp.groupby("qid", sort=False)]
+        if parts:
+            return pandas.concat(parts, ignore_index=True)
+        empty = inp.copy()
+        for name in ("score", "rank"):
+            empty[name] = pandas.Series(dtype=float if name == "score" else int)
+        return empty
+
+    def _rank_query(self, part: Any) -> Any:
+        """The rows of one query, ranked."""
+        if "rank" in part.columns:
+            part = part.sort_values("rank", kind="stable")
+        elif "score" in part.columns:
+            part = part.sort_values("score", ascending=False, kind="stable")
+        weighted = self._reranker.config.fusion == "weighted" and "score" in part.columns
+        ranking = self._reranker.rank(
+            part["query"].iloc[0],
+            part[self.text_field].tolist(),
+            retrieval_scores=part["score"].tolist() if weighted else None,
+        )
+        ranked = part.iloc[[hit.index for hit in ranking]].copy()
+        ranked["score"] = [hit.score for hit in ranking]
+        ranked["rank"] = range(len(ranked))
+        return ranked
+
+    def __repr__(self) -> str:
+        return f"ICRRanker({self._reranker!r})"

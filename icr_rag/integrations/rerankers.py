@@ -1,0 +1,111 @@
+"""AnswerDotAI's rerankers: a ranker of theirs. ``ICRRanker("smollm2-135m").rank(query, docs)``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from icr_rag.config import RerankerConfig
+from icr_rag.errors import InputError, require
+from icr_rag.integrations._config import Makers, resolve_reranker
+from icr_rag.reranker import Reranker
+
+require("rerankers", "rerankers", "icr_rag.integrations.rerankers")
+
+from rerankers.documents import Document  # noqa: E402
+from rerankers.models.ranker import BaseRanker  # noqa: E402
+from rerankers.results import RankedResults, Result  # noqa: E402
+
+
+class ICRRanker(Makers, BaseRanker):  # type: ignore[misc]
+    """A ``rerankers`` ranker that reads attention. Documents given are not changed.
+
+    Args:
+        model_name_or_path: a decoder-only model: hub name, folder, GGUF file or "smollm2-135m".
+            None: the model of the settings.
+        verbose: accepted for the signature; nothing is printed.
+        reranker, config: a ready `Reranker`, or settings as an object or mapping.
+        **fields: any field of `RerankerConfig`.
+
+    Raises:
+        ConfigError: for a setting that is unknown or has a value that is not allowed.
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str | None = None,
+        verbose: int = 0,
+        *,
+        reranker: Reranker | None = None,
+        config: RerankerConfig | Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> None:
+        if model_name_or_path is not None:
+            fields["model"] = model_name_or_path
+        self._reranker = resolve_reranker(reranker, config, fields)
+        self.verbose = verbose
+
+    @property
+    def reranker(self) -> Reranker:
+        """The engine behind this shim."""
+        return self._reranker
+
+    def score(self, query: str, doc: str) -> float:
+        """The score of one document. It compares with no other call's: use `rank` for a list."""
+        return self._reranker.rank(query, [doc]).scores[0]
+
+    def rank(
+        self,
+        query: str,
+        docs: str | Sequence[str] | Document | Sequence[Document],
+        doc_ids: Sequence[str | int] | None = None,
+        metadata: Sequence[dict[str, Any]] | None = None,
+    ) -> RankedResults:
+        """Rank documents; ``rank`` 1 is the best, scores are higher for better.
+
+        Args:
+            query: not blank.
+            docs: texts or ``rerankers`` documents, in first-stage order.
+            doc_ids, metadata: one per document; they replace those of documents.
+
+        Raises:
+            InputError: for a blank query, or ids or metadata of another number than documents.
+        """
+        given = [docs] if isinstance(docs, str | Document) else list(docs)
+        for name, values in (("doc_ids", doc_ids), ("metadata", metadata)):
+            if values is not None and len(values) != len(given):
+                raise InputError(f"{name} has {len(values)} entries for {len(given)} documents")
+        documents = [
+            _document(
+                doc,
+                index,
+                None if doc_ids is None else doc_ids[index],
+                None if metadata is None else metadata[index],
+            )
+            for index, doc in enumerate(given)
+        ]
+        ranking = self._reranker.rank(query, [document.text or "" for document in documents])
+        results = [
+            Result(document=documents[hit.index], score=hit.score, rank=place + 1)
+            for place, hit in enumerate(ranking)
+        ]
+        return RankedResults(results=results, query=query, has_scores=True)
+
+
+def _document(doc: Any, index: int, doc_id: Any, metadata: dict[str, Any] | None) -> Document:
+    """A new document, with its position as id where it has none."""
+    if not isinstance(doc, str | Document):
+        raise InputError(
+            f"document {index} is a {type(doc).__name__}; allowed are str and rerankers.Document"
+        )
+    if isinstance(doc, str):
+        return Document(doc, doc_id=index if doc_id is None else doc_id, metadata=metadata)
+    own = index if doc.doc_id is None else doc.doc_id
+    return Document(
+        doc.text,
+        doc_id=own if doc_id is None else doc_id,
+        metadata=dict(doc.metadata) if metadata is None else metadata,
+        document_type=doc.document_type,
+        image_path=doc.image_path,
+        base64=doc.base64,
+    )
