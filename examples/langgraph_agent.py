@@ -31,9 +31,10 @@ class State(TypedDict):
 
 def main() -> None:
     generator = pipeline("text-generation", str(ensure_embedded_model("smollm2-135m")))
-    generator.generation_config.max_new_tokens = 40
-    generator.generation_config.do_sample = False
-    llm = HuggingFacePipeline(pipeline=generator)
+    llm = HuggingFacePipeline(
+        pipeline=generator,
+        pipeline_kwargs={"max_new_tokens": 40, "do_sample": False, "return_full_text": False},
+    )
     store = langchain_store()
 
     def retrieve(state: State) -> dict:

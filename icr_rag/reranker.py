@@ -289,7 +289,9 @@ class Reranker:
 
     def warm_up(self) -> Reranker:
         """Load the model now and run it once; returns this reranker."""
-        self.rank("warm-up", ["One document.", "Another document."])
+        documents = check_documents(["One document.", "Another document."])
+        # Not `rank`, which may let a failure through. A weighted fusion asks for the scores.
+        self._score("warm-up", documents, [1.0, 0.0])
         return self
 
     def close(self) -> None:

@@ -188,3 +188,9 @@ def test_changed_settings_share_the_weights():
     first, second = (next(r.engine.decoder.parameters()) for r in (reranker, other))
     assert first.data_ptr() == second.data_ptr()
     assert reranker.with_config(model="org/other").config.model == "org/other"
+
+
+def test_warming_up_hides_no_failure():
+    tiny(fusion="weighted").warm_up()
+    with pytest.raises(ModelLoadError):
+        Reranker(model="no/such-model", local_files_only=True, on_error="passthrough").warm_up()

@@ -90,6 +90,20 @@ class Makers:
         return made
 
 
+def without_first_stage(reranker: Reranker) -> Reranker:
+    """The reranker, for an adapter whose calls have no place for first-stage scores.
+
+    Raises:
+        ConfigError: if its settings ask for them.
+    """
+    if reranker.config.fusion == "weighted":
+        raise ConfigError(
+            "fusion='weighted' needs the first stage's scores, which do not get here; "
+            "fusion='rrf' goes by input order"
+        )
+    return reranker
+
+
 def resolve_reranker(
     reranker: Reranker | None,
     config: RerankerConfig | Mapping[str, Any] | None,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +17,7 @@ from icr_rag.types import Ranking
 require("haystack", "haystack", "icr_rag.integrations.haystack")
 
 from haystack import Document, component, default_from_dict, default_to_dict  # noqa: E402
+from haystack.utils import ComponentDevice  # noqa: E402
 
 #: Meta key of what went wrong, where ``on_error="passthrough"`` let the input order through.
 RERANK_ERROR = "rerank_error"
@@ -25,7 +28,10 @@ class ICRRanker(Makers):
     """Ranks documents by the attention that the query's tokens pay to them.
 
     Documents come back as copies, best first, with their score (higher is better, relative to the
-    query and the list); those given are not changed. Documents without text come last.
+    query and the list); those given are not changed. Of documents with the same id the one with
+    the highest score is ranked, as in Haystack's own rankers. Documents without text come last. If
+    ``on_error="passthrough"`` let a failure through, documents keep their order and score, with
+    the reason in ``meta["rerank_error"]``.
 
     Args:
         reranker: a ready `Reranker`; else one is made from the settings.
@@ -33,6 +39,7 @@ class ICRRanker(Makers):
         top_k: how many documents to return; None: all.
         meta_fields_to_embed: meta fields that the model reads before the text.
         embedding_separator: what stands between them.
+        device: as in `RerankerConfig`, or a Haystack ``ComponentDevice``. None: the settings'.
         **fields: any field of `RerankerConfig` (model, layers, device, ...).
 
     Raises:
@@ -47,9 +54,14 @@ class ICRRanker(Makers):
         top_k: int | None = 10,
         meta_fields_to_embed: list[str] | None = None,
         embedding_separator: str = "\n",
+        device: str | ComponentDevice | None = None,
         **fields: Any,
     ) -> None:
+        if device is not None:
+            fields["device"] = device if isinstance(device, str) else device.to_torch_str()
         self._reranker = resolve_reranker(reranker, config, fields)
+        self._shared = reranker is not None
+        self._warm = False
         self.top_k = _checked(top_k)
         self.meta_fields_to_embed = [] if meta_fields_to_embed is None else meta_fields_to_embed
         self.embedding_separator = embedding_separator
@@ -60,8 +72,21 @@ class ICRRanker(Makers):
         return self._reranker
 
     def warm_up(self) -> None:
-        """Load the model now; without it, the first run does."""
-        self._reranker.warm_up()
+        """Load the model now; without it, the first run does. Pipelines ask for it at each run."""
+        if not self._warm:
+            self._reranker.warm_up()
+            self._warm = True
+
+    async def warm_up_async(self) -> None:
+        """`warm_up` without blocking the event loop."""
+        await asyncio.to_thread(self.warm_up)
+
+    def close(self) -> None:
+        """Let go of the model; a later run loads it again. A ``reranker`` given stays open."""
+        if not self._shared:
+            self._reranker.close()
+            self._reranker = Reranker(self._reranker.config)
+            self._warm = False
 
     def to_dict(self) -> dict[str, Any]:
         """Settings as JSON types, for pipelines that are saved."""
@@ -94,16 +119,18 @@ class ICRRanker(Makers):
         Raises:
             InputError: for a blank query, or a ``top_k`` below 0.
         """
-        ranking = self._reranker.rank(**self._arguments(query, documents, top_k))
-        return {"documents": _ranked(documents, ranking)}
+        given = _distinct(documents)
+        ranking = self._reranker.rank(**self._arguments(query, given, top_k))
+        return {"documents": _ranked(given, ranking)}
 
     @component.output_types(documents=list[Document])
     async def run_async(
         self, query: str, documents: list[Document], top_k: int | None = None
     ) -> dict[str, list[Document]]:
         """`run` without blocking the event loop."""
-        ranking = await self._reranker.arank(**self._arguments(query, documents, top_k))
-        return {"documents": _ranked(documents, ranking)}
+        given = _distinct(documents)
+        ranking = await self._reranker.arank(**self._arguments(query, given, top_k))
+        return {"documents": _ranked(given, ranking)}
 
     def _arguments(
         self, query: str, documents: list[Document], top_k: int | None
@@ -133,9 +160,27 @@ def _checked(top_k: int | None) -> int | None:
     return top_k
 
 
+def _distinct(documents: list[Document]) -> list[Document]:
+    """One document per id, at the place of its first: that with the highest score."""
+    best: dict[str, Document] = {}
+    for document in documents:
+        other = best.get(document.id)
+        if other is None or _score(document) > _score(other):
+            best[document.id] = document
+    return list(best.values())
+
+
+def _score(document: Document) -> float:
+    return -math.inf if document.score is None else document.score
+
+
 def _ranked(documents: list[Document], ranking: Ranking) -> list[Document]:
-    if ranking.error is not None:
-        told = {RERANK_ERROR: ranking.error}
-        given = [documents[hit.index] for hit in ranking]
-        return [dataclasses.replace(d, meta={**d.meta, **told}) for d in given]
-    return [dataclasses.replace(documents[hit.index], score=hit.score) for hit in ranking]
+    result = []
+    for hit in ranking:
+        document, score, told = documents[hit.index], hit.score, {}
+        if ranking.error is not None:
+            told = {RERANK_ERROR: ranking.error}
+            score = hit.score if document.score is None else document.score
+        meta = {**document.meta, **told}
+        result.append(dataclasses.replace(document, score=score, meta=meta))
+    return result

@@ -10,7 +10,7 @@ from typing import Any
 
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import MissingDependencyError, require
-from icr_rag.integrations._config import resolve_reranker
+from icr_rag.integrations._config import resolve_reranker, without_first_stage
 from icr_rag.integrations._pairs import score_pairs
 from icr_rag.reranker import Reranker
 
@@ -48,7 +48,7 @@ class ICRCrossEncoder(BaseCrossEncoder):
         config: RerankerConfig | Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> None:
-        self._reranker = resolve_reranker(reranker, config, fields)
+        self._reranker = without_first_stage(resolve_reranker(reranker, config, fields))
 
     @property
     def reranker(self) -> Reranker:

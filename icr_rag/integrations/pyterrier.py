@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,9 @@ import pyterrier as pt  # noqa: E402
 
 _NEEDED = ("qid", "query", "docno")
 
+#: Column of what went wrong, where ``on_error="passthrough"`` let the input order through.
+RERANK_ERROR = "rerank_error"
+
 
 class ICRRanker(Makers, pt.Transformer):
     """Re-ranks a frame of results: columns qid, query, docno and the text.
@@ -23,7 +27,8 @@ class ICRRanker(Makers, pt.Transformer):
     A query's candidates are taken in the order of "rank" where the frame has it, else of "score",
     else of their rows. The frame that comes back is new, grouped by query in the order in which
     queries first stand, best first, with new "score" (higher is better, relative to the query) and
-    "rank" (from 0); other columns are kept.
+    "rank" (from 0); other columns are kept. If ``on_error="passthrough"`` let a failure through,
+    a query's results keep their order, with score 0.0 and the reason in "rerank_error".
 
     Args:
         reranker: a ready `Reranker`; else one is made from the settings.
@@ -52,11 +57,16 @@ class ICRRanker(Makers, pt.Transformer):
         """The engine behind this transformer."""
         return self._reranker
 
+    def transform_inputs(self) -> list[list[str]]:
+        """The columns needed, for PyTerrier's validation and schematics."""
+        return [[*_NEEDED, self.text_field]]
+
     def transform(self, inp: Any) -> Any:
         """The re-ranked frame.
 
         Raises:
-            InputError: naming the columns that are missing.
+            InputError: naming the columns that are missing, for a blank query, or for one qid with
+                several queries.
         """
         import pandas
 
@@ -80,16 +90,29 @@ class ICRRanker(Makers, pt.Transformer):
             part = part.sort_values("rank", kind="stable")
         elif "score" in part.columns:
             part = part.sort_values("score", ascending=False, kind="stable")
+        queries = part["query"].unique().tolist()
+        if len(queries) > 1:
+            raise InputError(
+                f"qid {part['qid'].iloc[0]!r} has {len(queries)} queries, among them "
+                f"{queries[0]!r} and {queries[1]!r}; give each its own qid"
+            )
         weighted = self._reranker.config.fusion == "weighted" and "score" in part.columns
         ranking = self._reranker.rank(
-            part["query"].iloc[0],
-            part[self.text_field].tolist(),
+            queries[0],
+            ["" if _missing(text) else text for text in part[self.text_field]],
             retrieval_scores=part["score"].tolist() if weighted else None,
         )
         ranked = part.iloc[[hit.index for hit in ranking]].copy()
         ranked["score"] = [hit.score for hit in ranking]
         ranked["rank"] = range(len(ranked))
+        if ranking.error is not None:
+            ranked[RERANK_ERROR] = ranking.error
         return ranked
 
     def __repr__(self) -> str:
         return f"ICRRanker({self._reranker!r})"
+
+
+def _missing(value: Any) -> bool:
+    """None, or the NaN that pandas writes where there is nothing."""
+    return value is None or (isinstance(value, float) and math.isnan(value))

@@ -7,8 +7,9 @@ from typing import Any
 
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import InputError, require
-from icr_rag.integrations._config import Makers, resolve_reranker
+from icr_rag.integrations._config import Makers, resolve_reranker, without_first_stage
 from icr_rag.reranker import Reranker
+from icr_rag.types import Ranking
 
 require("rerankers", "rerankers", "icr_rag.integrations.rerankers")
 
@@ -16,9 +17,16 @@ from rerankers.documents import Document  # noqa: E402
 from rerankers.models.ranker import BaseRanker  # noqa: E402
 from rerankers.results import RankedResults, Result  # noqa: E402
 
+#: Metadata key of what went wrong, where ``on_error="passthrough"`` let the input order through.
+RERANK_ERROR = "rerank_error"
+
 
 class ICRRanker(Makers, BaseRanker):  # type: ignore[misc]
     """A ``rerankers`` ranker that reads attention. Documents given are not changed.
+
+    Images and others without text are not read, and come last. If ``on_error="passthrough"`` let a
+    failure through, documents keep their order, with the reason in ``metadata["rerank_error"]``,
+    and the results have no scores (``has_scores``).
 
     Args:
         model_name_or_path: a decoder-only model: hub name, folder, GGUF file or "smollm2-135m".
@@ -42,7 +50,7 @@ class ICRRanker(Makers, BaseRanker):  # type: ignore[misc]
     ) -> None:
         if model_name_or_path is not None:
             fields["model"] = model_name_or_path
-        self._reranker = resolve_reranker(reranker, config, fields)
+        self._reranker = without_first_stage(resolve_reranker(reranker, config, fields))
         self.verbose = verbose
 
     @property
@@ -71,25 +79,62 @@ class ICRRanker(Makers, BaseRanker):  # type: ignore[misc]
         Raises:
             InputError: for a blank query, or ids or metadata of another number than documents.
         """
-        given = [docs] if isinstance(docs, str | Document) else list(docs)
-        for name, values in (("doc_ids", doc_ids), ("metadata", metadata)):
-            if values is not None and len(values) != len(given):
-                raise InputError(f"{name} has {len(values)} entries for {len(given)} documents")
-        documents = [
-            _document(
-                doc,
-                index,
-                None if doc_ids is None else doc_ids[index],
-                None if metadata is None else metadata[index],
-            )
-            for index, doc in enumerate(given)
-        ]
-        ranking = self._reranker.rank(query, [document.text or "" for document in documents])
-        results = [
-            Result(document=documents[hit.index], score=hit.score, rank=place + 1)
-            for place, hit in enumerate(ranking)
-        ]
-        return RankedResults(results=results, query=query, has_scores=True)
+        documents = _documents(docs, doc_ids, metadata)
+        return _results(query, documents, self._reranker.rank(query, _texts(documents)))
+
+    async def rank_async(
+        self,
+        query: str,
+        docs: str | Sequence[str] | Document | Sequence[Document],
+        doc_ids: Sequence[str | int] | None = None,
+        metadata: Sequence[dict[str, Any]] | None = None,
+    ) -> RankedResults:
+        """`rank` without blocking the event loop."""
+        documents = _documents(docs, doc_ids, metadata)
+        return _results(query, documents, await self._reranker.arank(query, _texts(documents)))
+
+    def as_langchain_compressor(self, k: int = 10) -> Any:
+        """A LangChain document compressor on this ranker's model; returns ``k`` documents.
+
+        Raises:
+            MissingDependencyError: if langchain-core is not installed.
+        """
+        from icr_rag.integrations.langchain import ICRRerank
+
+        return ICRRerank(self._reranker, top_n=k)
+
+
+def _documents(
+    docs: Any, doc_ids: Sequence[str | int] | None, metadata: Sequence[dict[str, Any]] | None
+) -> list[Document]:
+    """New documents, each with an id."""
+    given = [docs] if isinstance(docs, str | Document) else list(docs)
+    for name, values in (("doc_ids", doc_ids), ("metadata", metadata)):
+        if values is not None and len(values) != len(given):
+            raise InputError(f"{name} has {len(values)} entries for {len(given)} documents")
+    return [
+        _document(
+            doc,
+            index,
+            None if doc_ids is None else doc_ids[index],
+            None if metadata is None else metadata[index],
+        )
+        for index, doc in enumerate(given)
+    ]
+
+
+def _texts(documents: Sequence[Document]) -> list[Any]:
+    return ["" if document.text is None else document.text for document in documents]
+
+
+def _results(query: str, documents: Sequence[Document], ranking: Ranking) -> RankedResults:
+    results = []
+    for place, hit in enumerate(ranking):
+        document = documents[hit.index]
+        if ranking.error is not None:
+            document.metadata = {**document.metadata, RERANK_ERROR: ranking.error}
+        results.append(Result(document=document, score=hit.score, rank=place + 1))
+    return RankedResults(results=results, query=query, has_scores=ranking.error is None)
 
 
 def _document(doc: Any, index: int, doc_id: Any, metadata: dict[str, Any] | None) -> Document:

@@ -13,8 +13,9 @@ haystack = pytest.importorskip("haystack")
 from haystack import Document, Pipeline  # noqa: E402
 from haystack.components.retrievers.in_memory import InMemoryBM25Retriever  # noqa: E402
 from haystack.document_stores.in_memory import InMemoryDocumentStore  # noqa: E402
+from haystack.utils import ComponentDevice  # noqa: E402
 
-from icr_rag.errors import ConfigError, InputError  # noqa: E402
+from icr_rag.errors import ClosedError, ConfigError, InputError  # noqa: E402
 from icr_rag.integrations.haystack import ICRRanker  # noqa: E402
 
 QUERY = "Which metal melts first?"
@@ -62,10 +63,10 @@ def test_meta_fields_are_read_and_documents_without_text_come_last(tiny_reranker
     assert found[-1].content is None
 
 
-def pipeline_with(ranker):
+def pipeline_with(ranker, kind=Pipeline):
     store = InMemoryDocumentStore()
     store.write_documents(make_documents())
-    pipeline = Pipeline()
+    pipeline = kind()
     pipeline.add_component("retriever", InMemoryBM25Retriever(store, top_k=3))
     pipeline.add_component("ranker", ranker)
     pipeline.connect("retriever.documents", "ranker.documents")
@@ -96,6 +97,63 @@ def test_async_equals_sync(ours):
     assert [(d.id, d.score) for d in found] == [(d.id, d.score) for d in mine]
 
 
+def test_in_an_asynchronous_pipeline(tiny_reranker):
+    request = {"retriever": {"query": "melts metal"}, "ranker": {"query": QUERY}}
+    # A class of its own in earlier versions.
+    kind = Pipeline if hasattr(Pipeline, "run_async") else haystack.AsyncPipeline
+    pipeline = pipeline_with(ICRRanker(tiny_reranker), kind)
+    found = asyncio.run(pipeline.run_async(request))["ranker"]["documents"]
+    mine = pipeline_with(ICRRanker(tiny_reranker)).run(request)["ranker"]["documents"]
+    assert [(d.id, d.score) for d in found] == [(d.id, d.score) for d in mine]
+
+
+def test_of_one_id_the_best_scored_is_ranked_as_in_their_ranker(ours, cross_encoder_folder):
+    rankers = pytest.importorskip("haystack_integrations.components.rankers.sentence_transformers")
+    theirs = rankers.SentenceTransformersSimilarityRanker(
+        model=cross_encoder_folder, device=ComponentDevice.from_str("cpu"), token=None
+    )
+    documents = [*make_documents(), Document(id="d1", content="Better.", score=5.0)]
+    documents += [Document(id="d2", content="Unscored.")]
+    mine = ours.run(QUERY, documents)["documents"]
+    found = theirs.run(query=QUERY, documents=documents)["documents"]
+    assert {(d.id, d.content) for d in mine} == {(d.id, d.content) for d in found}
+    assert len(mine) == 4
+
+
+def test_ties_keep_their_order_and_one_document_comes_back(ours):
+    same = [Document(id=f"d{i}", content="Zinc.", meta={"i": [i]}) for i in range(3)]
+    found = ours.run(QUERY, same, top_k=99)["documents"]
+    assert [d.id for d in found] == ["d0", "d1", "d2"]
+    found[0].meta["more"] = 1
+    assert same[0].meta == {"i": [0]}
+    assert [d.id for d in ours.run(QUERY, same[:1])["documents"]] == ["d0"]
+
+
+def test_warm_up_runs_once_and_close_lets_go(model_folder, monkeypatch):
+    ranker = ICRRanker(
+        model=model_folder,
+        layers=(1, 2),
+        device=ComponentDevice.from_str("cpu"),
+        fusion="weighted",
+        local_files_only=True,
+    )
+    ranker.warm_up()
+    monkeypatch.setattr(ranker.reranker, "warm_up", lambda: pytest.fail("warmed up twice"))
+    ranker.warm_up()
+    before = ranker.run(QUERY, make_documents())["documents"]
+    closed = ranker.reranker
+    ranker.close()
+    with pytest.raises(ClosedError):
+        closed.rank(QUERY, TEXTS)
+    asyncio.run(ranker.warm_up_async())
+    assert ranker.run(QUERY, make_documents())["documents"] == before
+
+
+def test_a_reranker_given_stays_open(ours, tiny_reranker):
+    ours.close()
+    assert len(tiny_reranker.rank(QUERY, TEXTS)) == 4
+
+
 def test_warm_up_loads(tiny_reranker):
     ICRRanker(tiny_reranker).warm_up()
     with pytest.raises(Exception, match="no/such-model"):
@@ -112,6 +170,7 @@ def test_passthrough_says_so(tiny_reranker, monkeypatch):
     found = ICRRanker(engine).run(QUERY, make_documents())["documents"]
     assert [d.id for d in found] == ["d0", "d1", "d2", "d3"]
     assert found[0].meta == {"i": 0, "rerank_error": "RuntimeError: no memory"}
+    assert [d.score for d in found] == [d.score for d in make_documents()]
 
 
 def test_same_sockets_as_a_ranker_of_theirs(ours):

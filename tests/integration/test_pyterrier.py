@@ -83,6 +83,64 @@ def test_an_empty_frame_stays_empty_with_the_columns(ours):
     assert {"score", "rank"} <= set(found.columns)
 
 
+def test_pyterriers_own_inspection_knows_the_columns(ours):
+    needed = ["qid", "query", "docno", "text"]
+    assert pt.inspect.transformer_inputs(ours) == [needed]
+    assert pt.inspect.transformer_outputs(ours, [*needed, "year"]) == [
+        *needed, "year", "score", "rank"
+    ]  # fmt: skip
+
+
+def test_in_an_experiment(ours):
+    topics = pandas.DataFrame([{"qid": q, "query": t} for q, t in QUERIES.items()])
+    qrels = pandas.DataFrame([{"qid": q, "docno": "d1", "label": 1} for q in QUERIES])
+    systems = [
+        pt.Transformer.from_df(make_frame()),
+        pt.Transformer.from_df(make_frame()) >> ours,
+    ]
+    table = pt.Experiment(systems, topics, qrels, ["recip_rank"])
+    frame = ours(make_frame())
+    places = frame[frame["docno"] == "d1"]["rank"]
+    assert table["recip_rank"].tolist() == pytest.approx([0.5, (1 / (places + 1)).mean()])
+
+
+def test_records_go_in_and_come_out(ours):
+    records = make_frame().to_dict("records")
+    assert ours(records) == ours(make_frame()).to_dict("records")
+
+
+def test_missing_text_is_blank_and_ties_keep_their_order(ours):
+    frame = make_frame().iloc[:4].copy()
+    frame["text"] = [None, "Zinc.", float("nan"), "Zinc."]
+    found = ours(frame)
+    assert found["docno"].tolist() == ["d1", "d3", "d0", "d2"]
+    assert ours(frame.iloc[1:2])["docno"].tolist() == ["d1"]
+
+
+def test_a_threshold_may_leave_nothing(tiny_reranker):
+    found = ICRRanker(tiny_reranker.with_config(score_threshold=1e9))(make_frame())
+    assert len(found) == 0
+    assert list(found.columns) == list(make_frame().columns)
+
+
+def test_one_qid_with_several_queries_is_an_error(ours):
+    frame = make_frame().assign(qid="q")
+    with pytest.raises(InputError, match="qid 'q' has 2 queries"):
+        ours(frame)
+
+
+def test_passthrough_says_so(tiny_reranker, monkeypatch):
+    engine = tiny_reranker.with_config(on_error="passthrough")
+
+    def fail(*arguments):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(engine, "_score", fail)
+    found = ICRRanker(engine)(make_frame())
+    assert found["docno"].tolist() == ["d0", "d1", "d2", "d3"] * 2
+    assert set(found["rerank_error"]) == {"RuntimeError: no memory"}
+
+
 def test_another_text_column(tiny_reranker):
     frame = make_frame().rename(columns={"text": "body"})
     assert len(ICRRanker(tiny_reranker, text_field="body")(frame)) == 8

@@ -84,7 +84,41 @@ def test_async_equals_sync_and_nothing_gives_nothing(ours):
     mine = ours.rank(QUERY, TEXTS)
     found = asyncio.run(ours.rank_async(QUERY, TEXTS))
     assert [(r.doc_id, r.score) for r in found] == [(r.doc_id, r.score) for r in mine]
+    named = asyncio.run(ours.rank_async(QUERY, TEXTS, ["a", "b", "c", "d"], [{"i": 1}] * 4))
+    assert {r.doc_id for r in named} == {"a", "b", "c", "d"}
+    assert named[0].document.metadata == {"i": 1}
     assert ours.rank(QUERY, []).results == []
+
+
+def test_ties_keep_their_order_and_what_has_no_text_comes_last(ours):
+    image = rerankers.Document(document_type="image", base64="aGk=", doc_id="image")
+    same = [rerankers.Document("Zinc.", doc_id=f"d{i}") for i in range(3)]
+    found = ours.rank(QUERY, [image, *same])
+    assert [r.doc_id for r in found] == ["d0", "d1", "d2", "image"]
+    assert found.results[-1].document.base64 == "aGk="
+    assert [r.doc_id for r in found.top_k(99)] == ["d0", "d1", "d2", "image"]
+
+
+def test_as_a_langchain_compressor(ours):
+    documents = pytest.importorskip("langchain_core.documents")
+    given = [documents.Document(page_content=text, id=text) for text in TEXTS]
+    found = ours.as_langchain_compressor(k=2).compress_documents(given, QUERY)
+    assert [d.id for d in found] == [r.document.text for r in ours.rank(QUERY, TEXTS).top_k(2)]
+
+
+def test_passthrough_says_so(tiny_reranker, monkeypatch):
+    engine = tiny_reranker.with_config(on_error="passthrough")
+
+    def fail(*arguments):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(engine, "_score", fail)
+    metadata = [{"i": i} for i in range(4)]
+    found = ICRRanker(reranker=engine).rank(QUERY, TEXTS, metadata=metadata)
+    assert not found.has_scores
+    assert [r.doc_id for r in found.top_k(3)] == [0, 1, 2]
+    assert found[0].document.metadata == {"i": 0, "rerank_error": "RuntimeError: no memory"}
+    assert metadata == [{"i": i} for i in range(4)]
 
 
 @pytest.mark.parametrize(
@@ -93,6 +127,7 @@ def test_async_equals_sync_and_nothing_gives_nothing(ours):
         (lambda r: r.rank(QUERY, TEXTS, doc_ids=[1]), InputError, "doc_ids has 1 entries for 4"),
         (lambda r: r.rank(QUERY, [1]), InputError, "document 0 is a int"),
         (lambda r: r.rank("", TEXTS), InputError, "the query is blank"),
+        (lambda r: ICRRanker("m", fusion="weighted"), ConfigError, "do not get here"),
         (lambda r: ICRRanker("m", layer=1), ConfigError, "did you mean 'layers'"),
     ],
 )

@@ -46,7 +46,8 @@ class ICRCrossEncoder(CrossEncoderReranker):
     title = "icr_rag `ICRCrossEncoder` in LangChain's `CrossEncoderReranker`"
     not_defined = dict.fromkeys(
         ("events_paired", "events_paired_on_error"),
-        "LangChain's `CrossEncoderReranker` calls no callbacks, whatever its model does",
+        "ours is the model inside, whose interface has no callbacks; LangChain's class around it "
+        "sends nothing either, which is a cross in its own column",
     )
 
     @functools.cached_property
