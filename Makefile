@@ -2,6 +2,7 @@
 #   make demo    a small corpus, re-ranked by the embedded model
 #   make test    the test suite, with coverage
 #   make lint    style, formatting and types
+#   make typecheck     what users write, by mypy and pyright
 #   make test-oldest   the tests with the oldest versions that are supported, in .venv-oldest
 # Another interpreter: make demo PYTHON=python3.12
 
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 RUNNABLE := $(VENV)/.runnable
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-oldest lint install clean
+.PHONY: demo test test-oldest lint typecheck install clean
 
 demo: $(RUNNABLE)
 	$(BIN)/icr-rag demo
@@ -28,7 +29,12 @@ test-oldest:
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict icr_rag
+	$(BIN)/mypy --strict icr_rag tests/typing/user_code.py
+
+# pyright fetches itself from npm on first use, so that it is no part of lint.
+typecheck: $(INSTALLED)
+	$(BIN)/mypy --strict tests/typing/user_code.py
+	$(BIN)/pyright --pythonpath $(BIN)/python tests/typing/user_code.py
 
 install: $(INSTALLED)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from icr_rag.errors import InputError
 
@@ -138,7 +138,13 @@ class Ranking(Sequence[RankedDocument]):
     duplicates: Mapping[int, int] = field(default_factory=dict)
     error: str | None = None
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> RankedDocument: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[RankedDocument, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> RankedDocument | tuple[RankedDocument, ...]:
         return self.hits[index]
 
     def __len__(self) -> int:

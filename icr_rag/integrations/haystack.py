@@ -72,8 +72,15 @@ class ICRRanker(Makers):
         return self._reranker
 
     def warm_up(self) -> None:
-        """Load the model now; without it, the first run does. Pipelines ask for it at each run."""
-        if not self._warm:
+        """Load the model now; without it, the first run does. Pipelines ask for it at each run.
+
+        With ``on_error="passthrough"`` the first run does in any case: a model that cannot be
+        loaded is then told in its result and does not end the pipeline.
+
+        Raises:
+            ModelLoadError: if the model cannot be loaded.
+        """
+        if not self._warm and self._reranker.config.on_error == "raise":
             self._reranker.warm_up()
             self._warm = True
 

@@ -173,6 +173,14 @@ def test_passthrough_says_so(tiny_reranker, monkeypatch):
     assert [d.score for d in found] == [d.score for d in make_documents()]
 
 
+def test_passthrough_of_a_model_that_cannot_be_loaded_in_a_pipeline():
+    ranker = ICRRanker(model="no/such-model", local_files_only=True, on_error="passthrough")
+    request = {"retriever": {"query": "melts metal"}, "ranker": {"query": QUERY}}
+    found = pipeline_with(ranker).run(request)["ranker"]["documents"]
+    assert len(found) == 3
+    assert all("no/such-model" in document.meta["rerank_error"] for document in found)
+
+
 def test_same_sockets_as_a_ranker_of_theirs(ours):
     from haystack.components.rankers import LLMRanker
 
