@@ -27,12 +27,14 @@ QUESTION = "How can I chop an onion without crying?"
 @functools.cache
 def encoder() -> Any:
     """all-MiniLM-L6-v2 as a sentence-transformers model."""
-    # The package greets on standard output when it is imported.
+    # The package talks on standard output, when it is imported and when it unpacks.
     with contextlib.redirect_stdout(sys.stderr):
         from all_minilm_l6_v2 import get_model_path
+
+        folder = str(get_model_path())
     from sentence_transformers import SentenceTransformer
 
-    return SentenceTransformer(str(get_model_path()), device="cpu")
+    return SentenceTransformer(folder, device="cpu")
 
 
 def embed(texts: list[str]) -> list[list[float]]:

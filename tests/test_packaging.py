@@ -64,6 +64,9 @@ def test_version_is_one():
     [
         ("import icr_rag.integrations.llama_index", ["llama_index", "llama_index.core"], "llama-"),
         ("import icr_rag.integrations.langchain", ["langchain_core"], "langchain"),
+        ("import icr_rag.integrations.haystack", ["haystack"], "haystack"),
+        ("import icr_rag.integrations.rerankers", ["rerankers"], "rerankers"),
+        ("import icr_rag.integrations.pyterrier", ["pyterrier"], "pyterrier"),
         ("from icr_rag.cli import main; sys.exit(main(['doctor']))", ["typer"], "cli"),
         ("from icr_rag.evaluation.metrics import evaluate_run as e; e({}, {}, [])",
          ["ir_measures"], "cli"),
