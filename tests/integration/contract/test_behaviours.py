@@ -153,6 +153,8 @@ class Plain(Component):
 
 
 def test_a_careful_component_has_them_all():
+    # What langgraph writes checkpoints with.
+    pytest.importorskip("ormsgpack")
     results = outcomes(Plain())
     assert {name for name, result in results.items() if result.status == HOLDS} == set(BEHAVIOURS)
 
