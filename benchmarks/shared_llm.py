@@ -6,10 +6,11 @@ Each case in a fresh process, peak resident memory, JSON on stdout:
 
 - generation: the embedded LLM generates;
 - shared: the same, and re-ranks 20 documents of about 100 tokens on the same weights (`from_llm`);
-- separate: the same, with a second copy of the weights for re-ranking.
+- separate: the same, with a second copy of the weights for re-ranking, which loads no layer above
+  the last one read.
 
-The tokens that are generated after re-ranking are compared with those generated without. Linux only
-(reads /proc).
+Layers are those of the default settings. The tokens that are generated after re-ranking are
+compared with those generated without. Linux only (reads /proc).
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import json
 import subprocess
 import sys
 
-from latency import machine
+import torch  # noqa: F401  (hardware() tells its threads once it is imported)
+
+from icr_rag.evaluation.environment import hardware, versions
 
 _CHILD = """
 import sys
@@ -43,16 +46,17 @@ def generate(seed):
         logits = generator.model(**ids).logits
     return hashlib.sha256(tokens.numpy().tobytes() + logits.numpy().tobytes()).hexdigest()
 
-case = {case!r}
+case, told = {case!r}, {{}}
 before = [generate(seed) for seed in (0, 1)]
 if case != "generation":
-    settings = dict(dtype="float32", device="cpu", layers=(10, 13))
-    reranker = (Reranker.from_model(*unwrap_llm(generator), layers=(10, 13)) if case == "shared"
-                else Reranker(**settings))
-    reranker.rank(QUERY, make_documents(generator.tokenizer, 20, 100))
+    reranker = (Reranker.from_model(*unwrap_llm(generator)) if case == "shared"
+                else Reranker(dtype="float32", device="cpu"))
+    usage = reranker.rank(QUERY, make_documents(generator.tokenizer, 20, 100)).usage
+    told = {{"tokens": usage.tokens, "layers": usage.layers}}
 after = [generate(seed) for seed in (0, 1)]
 peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
-print(json.dumps({{"peak_mb": round(peak / 1024), "same": before == after, "hash": before}}))
+print(json.dumps({{
+    "peak_mb": round(peak / 1024), "same": before == after, "hash": before, **told}}))
 """
 
 
@@ -75,7 +79,8 @@ def main() -> None:
         },
         "generation_is_bit_identical": len(hashes) == 1
         and all(case["same"] for case in cases.values()),
-        "machine": machine(),
+        "versions": versions(),
+        "hardware": hardware(),
     }
     print(json.dumps(result, indent=2))
 

@@ -31,29 +31,91 @@ Reranker(RerankerConfig.from_file("reranker.yaml"), top_n=3)  # a file; keywords
 Reranker(RerankerConfig.from_env())  # ICR_RAG_MODEL, ICR_RAG_LAYERS, ...
 ```
 
-Each adapter has `from_config(path)`, `from_env()` and `from_llm(llm)`, all with its own keywords
-besides:
+Each adapter takes them in the same three ways, with its own keywords beside:
 
 ```python
-from icr_rag.integrations.llama_index import ICRRerank
+from icr_rag.integrations.langchain import ICRRerank
 
-ICRRerank.from_config("reranker.yaml", keep_retrieval_score=True)
+ICRRerank(model="Qwen/Qwen3-0.6B", layers=(10, 13))
+ICRRerank.from_config("reranker.yaml", top_n=3)
+ICRRerank.from_env(retrieval_score_key="score")
 ```
 
-`reranker.yaml`, or the same as TOML:
+## Files
+
+`reranker.yaml`:
 
 ```yaml
 model: Qwen/Qwen3-0.6B
 layers: 10-13
+heads: [[10, 3], [12, 0]]
 top_n: 5
 score_mode: share
 on_error: passthrough
 ```
 
-In the environment, text stays text and everything else is read as YAML: `ICR_RAG_LAYERS=10-13`,
-`ICR_RAG_TOP_N=5`, `ICR_RAG_HEADS='[[10, 3], [12, 0]]'`, `ICR_RAG_TOP_N=null`. A variable that
+The same as `reranker.toml`:
+
+```toml
+model = "Qwen/Qwen3-0.6B"
+layers = "10-13"
+heads = [[10, 3], [12, 0]]
+top_n = 5
+score_mode = "share"
+on_error = "passthrough"
+```
+
+A setting that is not there has its default. TOML has no null: leave the setting out. A file holds
+settings of the table below only; what is an adapter's own (LlamaIndex's `keep_retrieval_score`,
+LangChain's `retrieval_score_key`) is a keyword.
+
+## Environment variables
+
+The same once more:
+
+```sh
+ICR_RAG_MODEL=Qwen/Qwen3-0.6B
+ICR_RAG_LAYERS=10-13
+ICR_RAG_HEADS='[[10, 3], [12, 0]]'
+ICR_RAG_TOP_N=5
+ICR_RAG_SCORE_MODE=share
+ICR_RAG_ON_ERROR=passthrough
+```
+
+Text stays text and everything else is read as YAML: `ICR_RAG_TOP_N=null` is None. A variable that
 begins with `ICR_RAG_` and is no setting is an error; `ICR_RAG_CACHE`, the cache folder, is the
-exception.
+exception. Another prefix: `from_env("MINE_")`. Only `from_env` looks at them.
+
+## What goes before what
+
+Keywords go before the file or the environment, and these before the defaults. A file and the
+environment are never mixed: `from_config` does not look at variables, nor `from_env` at files. On
+the command line flags go before `--config FILE`. A ready `Reranker`, as `reranker=`, has settings
+of its own; a setting beside it is an error. `rank(top_n=...)` goes before all of them for one call.
+
+## How each adapter reads it
+
+All have `from_config(path)`, `from_env()` and `from_llm(llm)`, and take `reranker=`, `config=` (a
+`RerankerConfig` or a mapping) and any setting as keywords of the constructor. Modules are those of
+`icr_rag.integrations`.
+
+| adapter | keywords that no file sets |
+|---|---|
+| `llama_index.ICRRerank` | `metadata_mode`, `keep_retrieval_score`, `query_transform`, \
+`callback_manager` |
+| `langchain.ICRRerank` | `retrieval_score_key` |
+| `langchain_cross_encoder.ICRCrossEncoder` | |
+| `haystack.ICRRanker` | `meta_fields_to_embed`, `embedding_separator` |
+| `sentence_transformers.CrossEncoder` | `activation_fn` |
+| `rerankers.ICRRanker` | `verbose` |
+| `pyterrier.ICRRanker` | `text_field` |
+
+`top_n` in a file is Haystack's `top_k`. Where an owner's signature has a default of its own
+(Haystack's 10, the replacements in `icr_rag.integrations.compat`), it holds if neither the file nor
+a keyword says otherwise; `top_n: null` does not. `compat.langchain.CrossEncoderReranker` takes
+`model=ICRCrossEncoder.from_config(path)`.
+
+## Checking
 
 `icr-rag config check FILE` shows what a file leads to, `icr-rag config schema` writes the JSON
 schema for editors, `icr-rag doctor --config FILE` tells what the model would cost.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import ConfigError
@@ -19,9 +22,26 @@ def adapter_settings(
     adapter: type, fields: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Keywords that an adapter's constructor names, and the others, which are the reranker's."""
-    named = inspect.signature(adapter).parameters
+    named = _keywords(adapter)
     own = {name: value for name, value in fields.items() if name in named}
     return own, {name: value for name, value in fields.items() if name not in named}
+
+
+def with_own_top_n(
+    adapter: type, config: RerankerConfig, fields: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Keywords for an adapter, with the ``top_n`` that is set in ``config`` under its own name.
+
+    Adapters that keep their owner's signature have another default than all documents; it must
+    not stand against what a file says.
+    """
+    own = {name: config.top_n for name in ("top_n", "top_k") if name in _keywords(adapter)}
+    return {**({} if config.top_n is None else own), **fields}
+
+
+def _keywords(adapter: Any) -> Mapping[str, Any]:
+    """What an adapter's constructor names. Of a Haystack component the class itself tells none."""
+    return inspect.signature(adapter.__init__).parameters
 
 
 class Makers:
@@ -39,7 +59,8 @@ class Makers:
             ConfigError: if the file is missing, cannot be parsed, or has a wrong field.
         """
         maker: Any = cls
-        made: Self = maker(config=RerankerConfig.from_file(path), **fields)
+        config = RerankerConfig.from_file(path)
+        made: Self = maker(config=config, **with_own_top_n(cls, config, fields))
         return made
 
     @classmethod
@@ -54,7 +75,8 @@ class Makers:
             ConfigError: for a variable with this prefix that is no setting, or a wrong value.
         """
         maker: Any = cls
-        made: Self = maker(config=RerankerConfig.from_env(prefix), **fields)
+        config = RerankerConfig.from_env(prefix)
+        made: Self = maker(config=config, **with_own_top_n(cls, config, fields))
         return made
 
     @classmethod
@@ -86,8 +108,22 @@ class Makers:
             config = RerankerConfig.from_dict(config)
         reranker = Reranker.from_model(*unwrap_llm(llm, tokenizer), config, **settings)
         maker: Any = cls
-        made: Self = maker(reranker=reranker, **own)
+        made: Self = maker(reranker=reranker, **with_own_top_n(cls, reranker.config, own))
         return made
+
+
+@contextmanager
+def named_errors() -> Iterator[None]:
+    """Pydantic's findings about an adapter's own fields as the error that all settings raise."""
+    try:
+        yield
+    except ValidationError as error:
+        raise ConfigError(
+            "; ".join(
+                f"{'.'.join(map(str, found['loc']))}={found['input']!r}: {found['msg']}"
+                for found in error.errors()
+            )
+        ) from error
 
 
 def without_first_stage(reranker: Reranker) -> Reranker:

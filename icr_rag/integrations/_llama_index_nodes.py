@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,20 +16,42 @@ RETRIEVAL_SCORE = "retrieval_score"
 #: Metadata key of what went wrong, where ``on_error="passthrough"`` let the input order through.
 RERANK_ERROR = "rerank_error"
 
-#: What LlamaIndex's RetrieverTool makes of an agent's request: the arguments by position, a line
-#: break, the arguments by name.
-_TOOL_REQUEST = re.compile(r"\ninput is (.*?)\n?", re.DOTALL)
+#: What LlamaIndex's RetrieverTool makes of an agent's request: its arguments by position, a line
+#: break, its arguments by name, a line break. One of the two is empty.
+_BY_NAME = re.compile(r"\n(?:input|query|query_str|search_query|question) is (.*?)\n?", re.DOTALL)
+_BY_POSITION = re.compile(r"(.*[^\n])\n\n", re.DOTALL)
+#: What its QueryEngineTool makes of an argument that is not named "input": a dict as Python writes
+#: it, with nothing escaped that Python does not escape.
+_AS_DICT = re.compile(
+    r"""\{'\w+': ('(?:[^'\\\n]|\\[\\'nrtxuU])*'|"(?:[^"\\\n]|\\[\\nrtxuU])*")\}"""
+)
 
 
 def clean_tool_query(query: str) -> str:
-    """The question in a request that LlamaIndex's ``RetrieverTool`` worded; others as they are.
+    """The question in a request that LlamaIndex's tools worded for an agent; others as they are.
 
-    An agent that calls the tool with ``input="Which metal?"`` makes the retriever, and the
-    re-ranker after it, see ``"\\ninput is Which metal?\\n"``. The words around the question are
-    not the user's, and the model would attend with them too.
+    An agent that calls a ``RetrieverTool`` with ``input="Which metal?"`` makes the retriever, and
+    the re-ranker after it, see ``"\\ninput is Which metal?\\n"``; a ``QueryEngineTool`` that it
+    calls with ``question="Which metal?"`` makes them see ``"{'question': 'Which metal?'}"``. What
+    is around the question is not the user's, and the model would attend with it too.
+
+    Args:
+        query: as it reached the re-ranker.
+
+    Returns:
+        the argument of a request with one argument, whose name, in the form with "is", must be
+        one that questions have: input, query, query_str, search_query, question.
     """
-    match = _TOOL_REQUEST.fullmatch(query)
-    return query if match is None or not match[1].strip() else match[1]
+    if match := _BY_NAME.fullmatch(query) or _BY_POSITION.fullmatch(query):
+        question: str = match[1]
+    elif match := _AS_DICT.fullmatch(query):
+        try:
+            question = ast.literal_eval(match[1])
+        except (ValueError, SyntaxError):
+            return query
+    else:
+        return query
+    return question if question.strip() else query
 
 
 def texts_of(nodes: Sequence[NodeWithScore], mode: MetadataMode) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from icr_rag.config import RerankerConfig
-from icr_rag.errors import InputError, require
+from icr_rag.errors import ConfigError, InputError, require
 from icr_rag.integrations._config import Makers, resolve_reranker
 from icr_rag.reranker import Reranker
 from icr_rag.types import Ranking
@@ -59,6 +59,8 @@ class ICRRanker(Makers):
     ) -> None:
         if device is not None:
             fields["device"] = device if isinstance(device, str) else device.to_torch_str()
+        if "top_n" in fields:
+            raise ConfigError(f"top_n={fields['top_n']!r}: Haystack's name for it is top_k")
         self._reranker = resolve_reranker(reranker, config, fields)
         self._shared = reranker is not None
         self._warm = False

@@ -10,7 +10,7 @@ from typing import Any
 
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import MissingDependencyError, require
-from icr_rag.integrations._config import resolve_reranker, without_first_stage
+from icr_rag.integrations._config import Makers, resolve_reranker, without_first_stage
 from icr_rag.integrations._pairs import score_pairs
 from icr_rag.reranker import Reranker
 
@@ -25,7 +25,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 
-class ICRCrossEncoder(BaseCrossEncoder):
+class ICRCrossEncoder(Makers, BaseCrossEncoder):
     """Scores pairs of a query and a text, as LangChain's cross-encoders do.
 
     Texts of one query are read together, in the order of their pairs. Unlike a cross-encoder's,

@@ -8,14 +8,19 @@ from typing import Any
 
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import InputError, require
-from icr_rag.integrations._config import Makers, resolve_reranker
+from icr_rag.integrations._config import Makers, named_errors, resolve_reranker
 from icr_rag.reranker import Reranker
 
 require("llama_index.core", "llama-index", "icr_rag.integrations.llama_index")
 
 from llama_index.core import instrumentation  # noqa: E402
-from llama_index.core.bridge.pydantic import Field, PrivateAttr  # noqa: E402
-from llama_index.core.callbacks import CBEventType, EventPayload  # noqa: E402
+from llama_index.core.bridge.pydantic import (  # noqa: E402
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+)
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload  # noqa: E402
 from llama_index.core.instrumentation.events.rerank import (  # noqa: E402
     ReRankEndEvent,
     ReRankStartEvent,
@@ -46,6 +51,9 @@ class ICRRerank(Makers, BaseNodePostprocessor):
     failure through, nodes keep their order and retrieval score, with the reason in
     ``metadata["rerank_error"]``.
 
+    Copies share the engine. Pickles carry the settings, and the model is loaded where it is used;
+    callbacks stay behind, and an engine on weights of an LLM cannot be pickled.
+
     Args:
         reranker: a ready `Reranker`; else one is made from the settings.
         config: settings as an object or mapping.
@@ -64,7 +72,10 @@ class ICRRerank(Makers, BaseNodePostprocessor):
         InputError: on use without a query.
     """
 
-    config: RerankerConfig = Field(description="Settings of the reranker.")
+    # A wrong value is refused also when it is assigned later, where it would cut or keep nonsense.
+    model_config = ConfigDict(validate_assignment=True)
+
+    config: RerankerConfig = Field(frozen=True, description="Settings of the reranker.")
     top_n: int | None = Field(default=None, ge=0, description="Nodes to return; None: all.")
     metadata_mode: MetadataMode = Field(
         default=MetadataMode.EMBED, description="Metadata that the model reads with the text."
@@ -91,14 +102,15 @@ class ICRRerank(Makers, BaseNodePostprocessor):
         own: dict[str, Any] = (
             {} if callback_manager is None else {"callback_manager": callback_manager}
         )
-        super().__init__(
-            config=ready.config,
-            # An adapter's own top_n decides; without it, its reranker's does.
-            top_n=ready.config.top_n if top_n is None else top_n,
-            metadata_mode=metadata_mode,
-            keep_retrieval_score=keep_retrieval_score,
-            **own,
-        )
+        with named_errors():
+            super().__init__(
+                config=ready.config,
+                # An adapter's own top_n decides; without it, its reranker's does.
+                top_n=ready.config.top_n if top_n is None else top_n,
+                metadata_mode=metadata_mode,
+                keep_retrieval_score=keep_retrieval_score,
+                **own,
+            )
         self._reranker = ready
         self._query_transform = query_transform
 
@@ -111,6 +123,36 @@ class ICRRerank(Makers, BaseNodePostprocessor):
     def reranker(self) -> Reranker:
         """The engine behind this adapter."""
         return self._reranker
+
+    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
+        """All fields as JSON types; `from_dict` makes an adapter with equal settings."""
+        values: dict[str, Any] = super().to_dict(**{"mode": "json", **kwargs})
+        return values
+
+    # LlamaIndex's own way deletes from the living object what cannot be pickled, and makes the copy
+    # from the fields alone, which would lose the query's transform without a word.
+    def __getstate__(self) -> dict[Any, Any]:
+        state = BaseModel.__getstate__(self)
+        values = {**state["__dict__"]}
+        values.pop("callback_manager", None)
+        return {**state, "__dict__": values}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        values = {"callback_manager": CallbackManager(), **state["__dict__"]}
+        BaseModel.__setstate__(self, {**state, "__dict__": values})
+
+    async def apostprocess_nodes(
+        self,
+        nodes: list[NodeWithScore],
+        query_bundle: QueryBundle | None = None,
+        query_str: str | None = None,
+    ) -> list[NodeWithScore]:
+        """``postprocess_nodes`` without blocking the event loop; old LlamaIndex has it not."""
+        if query_str is not None:
+            if query_bundle is not None:
+                raise InputError("query_bundle= and query_str= exclude each other; pass one")
+            query_bundle = QueryBundle(query_str)
+        return await self._apostprocess_nodes(nodes, query_bundle)
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None

@@ -24,8 +24,13 @@ def find_decoder(model: nn.Module) -> nn.Module:
     """The bare decoder (embeddings and layers, no LM head) inside ``model``.
 
     Raises:
-        UnsupportedModelError: if there is no list of decoder layers in it.
+        UnsupportedModelError: if it is an encoder-decoder, or has no list of decoder layers.
     """
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        # Its decoder would run without the encoder's output, and rank by noise.
+        raise UnsupportedModelError(
+            f"{type(model).__name__} is an encoder-decoder; a decoder-only LLM is needed"
+        )
     candidates = [model]
     get_decoder = getattr(model, "get_decoder", None)
     if callable(get_decoder):

@@ -195,6 +195,7 @@ def test_same_sockets_as_a_ranker_of_theirs(ours):
         (lambda r: r.run("", make_documents()), InputError, "the query is blank"),
         (lambda r: r.run(QUERY, make_documents(), top_k=-1), InputError, "top_k=-1"),
         (lambda r: ICRRanker(layer=1), ConfigError, "did you mean 'layers'"),
+        (lambda r: ICRRanker(top_n=5), ConfigError, "name for it is top_k"),
     ],
 )
 def test_mistakes_are_named(ours, call, error, message):

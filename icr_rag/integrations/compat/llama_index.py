@@ -95,6 +95,11 @@ class LLMRerank(ICRRerank):
             parse_choice_select_answer_fn=parse_choice_select_answer_fn,
         )
         if choice_batch_size is not None:
+            if choice_batch_size < 2:
+                raise ConfigError(
+                    f"choice_batch_size={choice_batch_size!r}: a prompt needs two documents to "
+                    "compare; leave it out to have as many as fit"
+                )
             fields["window"] = choice_batch_size
         super().__init__(top_n=top_n, **_on(llm, fields))
 
