@@ -183,13 +183,17 @@ class ICRRerank(Makers, BaseNodePostprocessor):
             )
         if self._query_transform is not None:
             query = self._query_transform(query)
-        weighted = self.config.fusion == "weighted"
+        texts = texts_of(nodes, self.metadata_mode)
+        scores = None
+        if self.config.fusion == "weighted":
+            # A node without text is not read, whether it came with a score or not.
+            scores = [node.score if text else 0.0 for node, text in zip(nodes, texts, strict=True)]
         return {
             "query": query,
-            "documents": texts_of(nodes, self.metadata_mode),
+            "documents": texts,
             # All: nodes without text have their place behind those that a threshold keeps.
             "top_n": len(nodes),
-            "retrieval_scores": [node.score for node in nodes] if weighted else None,
+            "retrieval_scores": scores,
         }
 
     @contextmanager

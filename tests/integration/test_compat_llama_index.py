@@ -10,7 +10,8 @@ from llama_index.core.llms import CompletionResponse, CustomLLM, LLMMetadata
 from llama_index.core.postprocessor import LLMRerank as OwnersLLMRerank
 from llama_index.core.postprocessor import SentenceTransformerRerank as OwnersSentenceTransformer
 from llama_index.core.postprocessor.rankGPT_rerank import RankGPTRerank as OwnersRankGPT
-from llama_index.core.schema import NodeWithScore, TextNode
+from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index_parts import QUERY, make_nodes, results, snapshot
 from tiny import byte_tokenizer, tiny_model
 
 from icr_rag import Reranker
@@ -22,25 +23,11 @@ from icr_rag.integrations.compat.llama_index import (
 )
 from icr_rag.integrations.llama_index import ICRRerank
 
-QUERY = "Which metal melts first?"
-TEXTS = ["Tin melts at 232 degrees.", "Lead is soft.", "Copper conducts heat well.", "Zinc."]
 PAIRS = [
     (OwnersSentenceTransformer, SentenceTransformerRerank),
     (OwnersLLMRerank, LLMRerank),
     (OwnersRankGPT, RankGPTRerank),
 ]
-
-
-def make_nodes():
-    return [
-        NodeWithScore(node=TextNode(text=text, id_=f"n{i}", metadata={"i": i}), score=1.0 - i / 10)
-        for i, text in enumerate(TEXTS)
-    ]
-
-
-@pytest.fixture(scope="module")
-def reranker():
-    return Reranker.from_model(tiny_model("llama"), byte_tokenizer(), layers=(1, 2))
 
 
 class Scripted(CustomLLM):
@@ -68,26 +55,69 @@ def test_every_keyword_of_the_owner_is_taken(owners, ours):
     assert list(mine)[: len(theirs)] == list(theirs)
 
 
-def test_what_comes_back_has_the_owners_shape(reranker, cross_encoder_folder):
-    owners = [
-        OwnersSentenceTransformer(
-            model=cross_encoder_folder, top_n=2, device="cpu", trust_remote_code=False
-        ),
-        OwnersLLMRerank(llm=Scripted(answer="Doc: 2, Relevance: 7\nDoc: 1, Relevance: 3"), top_n=2),
-        OwnersRankGPT(llm=Scripted(answer="[2] > [1] > [3] > [4]"), top_n=2),
-    ]
-    replacements = [ours(top_n=2, reranker=reranker) for _, ours in PAIRS]
-    for component in owners + replacements:
-        nodes = component.postprocess_nodes(make_nodes(), query_str=QUERY)
-        assert [type(node) for node in nodes] == [NodeWithScore] * 2
-        assert {node.node_id for node in nodes} <= {"n0", "n1", "n2", "n3"}
-        assert [node.metadata["i"] for node in nodes] == [int(node.node_id[1]) for node in nodes]
+ANSWERS = {
+    OwnersLLMRerank: "Doc: 2, Relevance: 7\nDoc: 1, Relevance: 3",
+    OwnersRankGPT: "[2] > [1] > [3] > [4]",
+}
+CASES = [
+    (OwnersSentenceTransformer, {"model": "folder", "device": "cpu", "trust_remote_code": False}),
+    (OwnersSentenceTransformer, {"model": "folder", "device": "cpu", "keep_retrieval_score": True}),
+    (OwnersLLMRerank, {"choice_batch_size": 2}),
+    (OwnersRankGPT, {"verbose": False}),
+]
+
+
+@pytest.mark.parametrize("top_n", [1, 2, 10])
+@pytest.mark.parametrize(("owners", "keywords"), CASES)
+def test_the_same_code_gives_the_same_shape(
+    owners, keywords, top_n, cross_encoder_folder, model_folder
+):
+    """Constructor, calls and what comes back, with the owner's class and with the replacement."""
+    ours = dict(PAIRS)[owners]
+    found = []
+    for component, folder in ((owners, cross_encoder_folder), (ours, model_folder)):
+        given = {**keywords, "top_n": top_n}
+        if "model" in given:
+            given["model"] = folder
+        elif component is ours:
+            given |= {"model": folder, "layers": (1, 2)}
+        else:
+            given["llm"] = Scripted(answer=ANSWERS[owners])
+        made = component(**given)
+        assert made.top_n == top_n
+        assert made.class_name() == owners.class_name()
+        for nodes in (
+            made.postprocess_nodes(make_nodes(), QueryBundle(QUERY)),
+            made.postprocess_nodes(make_nodes(), query_str=QUERY),
+        ):
+            assert [type(node) for node in nodes] == [NodeWithScore] * len(nodes)
+            for node in nodes:
+                place = int(node.node_id[1:])
+                assert node.metadata["i"] == place
+                assert node.text == make_nodes()[place].text
+                if given.get("keep_retrieval_score"):
+                    assert node.metadata["retrieval_score"] == make_nodes()[place].score
+        assert made.postprocess_nodes([], query_str=QUERY) == []
+        found.append(nodes)
+    assert [len(nodes) for nodes in found] == [min(top_n, 4)] * 2
 
 
 @pytest.mark.parametrize("ours", [ours for _, ours in PAIRS])
-def test_they_rank_as_the_adapter_does(ours, reranker):
-    expected = ICRRerank(reranker, top_n=3).postprocess_nodes(make_nodes(), query_str=QUERY)
-    found = ours(top_n=3, reranker=reranker).postprocess_nodes(make_nodes(), query_str=QUERY)
+async def test_nothing_given_is_changed_and_the_asynchronous_call_gives_the_same(
+    ours, tiny_reranker
+):
+    nodes = make_nodes()
+    before = snapshot(nodes)
+    component = ours(top_n=3, reranker=tiny_reranker)
+    found = component.postprocess_nodes(nodes, query_str=QUERY)
+    assert results(await component.apostprocess_nodes(nodes, query_str=QUERY)) == results(found)
+    assert snapshot(nodes) == before
+
+
+@pytest.mark.parametrize("ours", [ours for _, ours in PAIRS])
+def test_they_rank_as_the_adapter_does(ours, tiny_reranker):
+    expected = ICRRerank(tiny_reranker, top_n=3).postprocess_nodes(make_nodes(), query_str=QUERY)
+    found = ours(top_n=3, reranker=tiny_reranker).postprocess_nodes(make_nodes(), query_str=QUERY)
     assert [(n.node_id, n.score) for n in found] == [(n.node_id, n.score) for n in expected]
 
 
@@ -128,6 +158,8 @@ def test_a_batch_is_a_window():
     [
         (lambda: LLMRerank(choice_select_prompt="?"), ConfigError, "choice_select_prompt cannot"),
         (lambda: RankGPTRerank(rankgpt_rerank_prompt="?"), ConfigError, "rankgpt_rerank_prompt"),
+        (lambda: LLMRerank(choice_batch_size=1), ConfigError, "choice_batch_size=1: .*two"),
+        (lambda: RankGPTRerank(top_n=-1), ConfigError, "top_n=-1"),
         (lambda: LLMRerank(llm=Scripted(answer="")), UnsupportedModelError, "Scripted holds no"),
         (lambda: SentenceTransformerRerank(layer=1), ConfigError, "did you mean 'layers'"),
         (

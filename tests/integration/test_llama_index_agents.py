@@ -13,6 +13,7 @@ from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import NodeWithScore, TextNode
 from llama_index.core.tools import FunctionTool, QueryEngineTool, RetrieverTool, ToolMetadata
 from llama_index.core.tools.calling import acall_tool, call_tool
+from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
 from llama_index_parts import QUERY, TEXTS, FixedRetriever, make_nodes, results
 
 from icr_rag.integrations.llama_index import ICRRerank, clean_tool_query
@@ -236,13 +237,14 @@ async def test_a_function_agent_calls_the_tool(tiny_reranker):
 
 
 async def test_a_step_of_a_workflow(tiny_reranker):
-    from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
-
     class Pipeline(Workflow):
-        @step
-        async def rerank(self, ev: StartEvent) -> StopEvent:
+        async def rerank(self, ev):
             rerank = ICRRerank(tiny_reranker, top_n=2)
             return StopEvent(result=await rerank.apostprocess_nodes(ev.nodes, query_str=ev.query))
+
+        # Old versions of LlamaIndex cannot read annotations that are strings.
+        rerank.__annotations__ = {"ev": StartEvent, "return": StopEvent}
+        rerank = step(rerank)
 
     nodes = make_nodes()
     found = await Pipeline().run(query=QUERY, nodes=nodes)

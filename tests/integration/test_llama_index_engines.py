@@ -58,6 +58,9 @@ def test_weighted_fusion_reads_the_nodes_scores(tiny_reranker):
     nodes = make_nodes()[::-1]
     result = first_stage.postprocess_nodes(nodes, query_str=QUERY)
     assert [node.node.node_id for node in result] == ["n0", "n1", "n2", "n3"]
+    image = NodeWithScore(node=ImageNode(image_url="http://x/y.png", id_="image"))
+    result = first_stage.postprocess_nodes([image, *nodes], query_str=QUERY)
+    assert [node.node.node_id for node in result] == ["n0", "n1", "n2", "n3", "image"]
     nodes[2] = NodeWithScore(node=nodes[2].node)
     with pytest.raises(InputError, match=r"retrieval_scores\[2\] is None"):
         first_stage.postprocess_nodes(nodes, query_str=QUERY)
