@@ -1,7 +1,7 @@
 """Which layers rank best? One pass per query over all layers scores every window of layers.
 
-    python benchmarks/windows.py ../shared/data/scifact --limit 100 --json windows.json
-    python benchmarks/windows.py ../shared/data/scifact --limit 100 --shuffle 1 --json shuffled.json
+    python benchmarks/windows.py path/to/scifact --limit 100 --json windows.json
+    python benchmarks/windows.py path/to/scifact --limit 100 --shuffle 1 --json shuffled.json
 
 Each single layer, each window of four, and all layers (ICR) are scored exactly as
 ``Reranker(layers=...)`` scores them, from the same reading. Resumable: finished queries are kept
