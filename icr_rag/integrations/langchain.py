@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import ConfigError, require
-from icr_rag.integrations._config import Makers, resolve_reranker
+from icr_rag.integrations._config import Makers, named_errors, resolve_reranker
 from icr_rag.reranker import Reranker
 from icr_rag.types import DocumentLike
 
@@ -88,12 +88,13 @@ class ICRRerank(Makers, BaseDocumentCompressor):
                 "fusion='weighted' needs the first stage's scores; set retrieval_score_key= to "
                 "the metadata key that holds them, or fusion='rrf', which goes by input order"
             )
-        super().__init__(
-            config=ready.config,
-            # An adapter's own top_n decides; without it, its reranker's does.
-            top_n=ready.config.top_n if top_n is None else top_n,
-            retrieval_score_key=retrieval_score_key,
-        )
+        with named_errors():
+            super().__init__(
+                config=ready.config,
+                # An adapter's own top_n decides; without it, its reranker's does.
+                top_n=ready.config.top_n if top_n is None else top_n,
+                retrieval_score_key=retrieval_score_key,
+            )
         self._reranker = ready
 
     @property

@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.documents import Document
 from langchain_parts import QUERY, TEXTS, BrokenReranker, make_documents
-from pydantic import ValidationError
 from tiny import byte_tokenizer, tiny_model
 
 from icr_rag import Reranker, RerankerConfig
@@ -77,7 +76,7 @@ def test_making_one_is_cheap_and_checked():
         ICRRerank(layer=3)
     with pytest.raises(ConfigError, match="device"):
         ICRRerank(adapter.reranker, device="cpu")
-    with pytest.raises(ValidationError):
+    with pytest.raises(ConfigError, match="top_n=-1"):
         ICRRerank(top_n=-1)
     with pytest.raises(ConfigError, match="retrieval_score_key"):
         ICRRerank(fusion="weighted")
