@@ -3,10 +3,13 @@
     python examples/langchain_agent.py
 
 The embedded LLM is too small to decide on tool calls, so a scripted chat model makes the call that
-yours would make; the tool, the retrieval and the re-ranking are real.
+yours would make; the tool, the retrieval and the re-ranking are real. Its settings are in
+`reranker.yaml`.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from first_stage import QUESTION, langchain_store
 from langchain.agents import create_agent
@@ -16,6 +19,8 @@ from langchain_core.messages import AIMessage
 from langchain_core.tools import create_retriever_tool
 
 from icr_rag.integrations.langchain import ICRRerank
+
+CONFIG = Path(__file__).with_name("reranker.yaml")
 
 
 class ScriptedModel(GenericFakeChatModel):
@@ -27,7 +32,7 @@ class ScriptedModel(GenericFakeChatModel):
 
 def main() -> None:
     retriever = ContextualCompressionRetriever(
-        base_compressor=ICRRerank(model="smollm2-135m", top_n=2),
+        base_compressor=ICRRerank.from_config(CONFIG),
         base_retriever=langchain_store().as_retriever(search_kwargs={"k": 4}),
     )
     tool = create_retriever_tool(retriever, "cook_book", "Search a cook book.")

@@ -4,7 +4,7 @@
 
 The embedded LLM is too small to decide on tool calls, so a scripted LLM makes the call that yours
 would make; the tool, the retrieval and the re-ranking are real. The agent words its request as
-"input is ..."; the re-ranker reads the question alone.
+"input is ..."; the re-ranker reads the question alone. Its settings are in `reranker.yaml`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from first_stage import QUESTION, llama_index_embedding, llama_index_nodes
@@ -22,6 +23,7 @@ from llama_index.core.tools import RetrieverTool, ToolMetadata
 
 from icr_rag.integrations.llama_index import ICRRerank
 
+CONFIG = Path(__file__).with_name("reranker.yaml")
 CALL = (
     "Thought: I need the cook book.\nAction: cook_book\n"
     f"Action Input: {json.dumps({'input': QUESTION})}"
@@ -53,7 +55,7 @@ async def run() -> None:
     tool = RetrieverTool(
         retriever=index.as_retriever(similarity_top_k=4),
         metadata=ToolMetadata(name="cook_book", description="Search a cook book."),
-        node_postprocessors=[ICRRerank(model="smollm2-135m", top_n=2)],
+        node_postprocessors=[ICRRerank.from_config(CONFIG)],
     )
     agent = ReActAgent(tools=[tool], llm=ScriptedLLM(replies=[CALL, ANSWER]), streaming=False)
     handler = agent.run(QUESTION)
