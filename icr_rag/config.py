@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from icr_rag.config_sources import read_config_file, read_environment
 from icr_rag.errors import ConfigError
+from icr_rag.scoring.registry import check_sort, resolve_framework
 
 
 def _allow_written_window(schema: dict[str, Any]) -> None:
@@ -56,6 +57,41 @@ class RerankerConfig(BaseModel):
         False, description="Run Python code that comes with a hub model. Off unless you turn it on."
     )
 
+    # --- how documents are judged -----------------------------------------------------------
+    scoring: Literal["attention", "likelihood", "generation", "mixed"] = Field(
+        "attention",
+        description="What is taken for relevance: 'attention' paid to a document, 'likelihood' of "
+        "the query or of an answer, text by 'generation', or attention and query likelihood "
+        "'mixed'.",
+    )
+    framework: Literal["auto", "pointwise", "pairwise", "listwise", "setwise"] = Field(
+        "auto",
+        description="Which documents meet in one prompt. 'auto': listwise for attention and "
+        "generation, pointwise for likelihood and mixed.",
+    )
+    likelihood: Literal["query", "yes_no"] = Field(
+        "query",
+        description="Pointwise likelihood: of the 'query' given the document, or of 'yes' against "
+        "'no' when asked whether the document is relevant.",
+    )
+    yes_no_template: Literal["chat", "qwen3_reranker"] = Field(
+        "chat",
+        description="Prompt of yes/no: a question in the model's own chat format, or the one that "
+        "Qwen3-Reranker models were trained with.",
+    )
+    sort: Literal["heap", "bubble", "all_pairs"] = Field(
+        "heap",
+        description="How pairwise and setwise comparisons make a ranking; 'all_pairs' is for "
+        "pairwise only.",
+    )
+    set_size: int = Field(4, ge=2, le=26, description="Documents in one setwise comparison.")
+    sort_top: int | None = Field(
+        10,
+        ge=1,
+        description="How many of the best ranks a sort finds; documents below keep their order. "
+        "None: all.",
+    )
+
     # --- what is read ----------------------------------------------------------------------
     layers: Literal["auto", "all"] | tuple[int, int] = Field(
         "auto",
@@ -63,8 +99,20 @@ class RerankerConfig(BaseModel):
         "published or measured window of a known model, else the four middle layers.",
         json_schema_extra=_allow_written_window,
     )
-    heads: tuple[tuple[int, int], ...] | None = Field(
-        None, description="Read only these (layer, head) pairs, 0-indexed. None: all heads."
+    heads: Literal["auto", "all"] | tuple[tuple[int, int], ...] = Field(
+        "auto",
+        description="Read only these (layer, head) pairs, 0-indexed, or 'all' heads of `layers`. "
+        "'auto': those of the profile or of a known model where `layers` is 'auto' too, else all.",
+    )
+    reading: Literal["auto", "calibrated", "lift", "log_mass", "max"] = Field(
+        "auto",
+        description="What is taken from each head: 'calibrated' attention added up (ICR); or, "
+        "standardised per head over the candidates and then averaged, the log ratio to the null "
+        "query ('lift'), the mean log attention ('log_mass') or the largest ('max'). 'auto': what "
+        "the profile says, else 'calibrated'.",
+    )
+    profile: str | None = Field(
+        None, description="JSON file of `icr-rag profile`: layers or weighted heads to read."
     )
     double_query: bool = Field(
         False,
@@ -152,7 +200,7 @@ class RerankerConfig(BaseModel):
         except ValidationError as error:
             raise ConfigError(_explain(error)) from error
 
-    @field_validator("model", "cache_dir", mode="before")
+    @field_validator("model", "cache_dir", "profile", mode="before")
     @classmethod
     def _accept_paths(cls, value: Any) -> Any:
         return str(value) if isinstance(value, Path) else value
@@ -180,15 +228,20 @@ class RerankerConfig(BaseModel):
             )
         return value
 
+    @field_validator("heads", mode="before")
+    @classmethod
+    def _parse_heads(cls, value: Any) -> Any:
+        return "all" if value is None else value
+
     @field_validator("heads")
     @classmethod
     def _check_heads(
-        cls, value: tuple[tuple[int, int], ...] | None
-    ) -> tuple[tuple[int, int], ...] | None:
-        if value is None:
-            return None
+        cls, value: str | tuple[tuple[int, int], ...]
+    ) -> str | tuple[tuple[int, int], ...]:
+        if not isinstance(value, tuple):
+            return value
         if not value:
-            raise ValueError("an empty list of heads reads nothing; use None for all heads")
+            raise ValueError("an empty list of heads reads nothing; use 'all' for all heads")
         if any(layer < 0 or head < 0 for layer, head in value):
             raise ValueError("heads are (layer, head) pairs, both counted from 0")
         if len(set(value)) != len(value):
@@ -209,7 +262,9 @@ class RerankerConfig(BaseModel):
                 f"stride ({self.stride}) must be smaller than window ({self.window}), "
                 "so that windows overlap"
             )
-        if self.heads is not None and isinstance(self.layers, tuple):
+        framework = resolve_framework(self.scoring, self.framework)
+        check_sort(framework, self.sort)
+        if isinstance(self.heads, tuple) and isinstance(self.layers, tuple):
             first, last = self.layers
             outside = [pair for pair in self.heads if not first <= pair[0] <= last]
             if outside:
@@ -217,6 +272,22 @@ class RerankerConfig(BaseModel):
         if self.score_mode == "lift" and self.calibration == "none":
             raise ValueError(
                 "score_mode='lift' compares with the null query; it needs calibration='null'"
+            )
+        if self.score_mode == "lift" and (self.scoring, framework) != ("attention", "listwise"):
+            raise ValueError(
+                "score_mode='lift' goes with scoring='attention' and framework='listwise' only"
+            )
+        if self.reading == "lift" and self.calibration == "none":
+            raise ValueError("reading='lift' compares with the null query; set calibration='null'")
+        explicit = [
+            name
+            for name, default in (("layers", "auto"), ("heads", "auto"), ("reading", "auto"))
+            if getattr(self, name) != default
+        ]
+        if self.profile is not None and explicit:
+            raise ValueError(
+                f"profile says which layers and heads to read, and so do {', '.join(explicit)}; "
+                "set one or the other"
             )
         if self.device_map is not None and self.device != "auto":
             raise ValueError("device and device_map exclude each other; set one of them")

@@ -13,7 +13,7 @@ from icr_rag.ranking import Scored, below
 from icr_rag.types import Document, as_document
 
 if TYPE_CHECKING:
-    from icr_rag.scoring.attention import AttentionScorer
+    from icr_rag.scoring.base import Scorer
 
 
 def check_query(query: Any) -> None:
@@ -64,7 +64,7 @@ class RankInputs:
 
     def __init__(
         self,
-        scorer: AttentionScorer,
+        scorer: Scorer,
         config: RerankerConfig,
         query: str,
         documents: Sequence[Document],
@@ -96,9 +96,10 @@ class RankInputs:
         self.budget: int = min(limits) if limits else 2**31
         self._overhead = self._prompts.overhead(self.query_ids)
 
-        # Any two documents must fit in one prompt, or windows could not slide.
-        per_document = (self.budget - self._overhead) // 2 - self._prompts.document_cost(
-            [], len(token_ids)
+        # So many documents must fit in one prompt: windows could not slide with fewer than two.
+        together = scorer.together
+        per_document = (self.budget - self._overhead) // together - self._prompts.document_cost(
+            [], max(together, len(token_ids))
         )
         if per_document < 1:
             raise PromptTooLongError(
@@ -117,9 +118,10 @@ class RankInputs:
 
     def cost(self, items: Sequence[int]) -> int:
         """Tokens of a prompt with these documents."""
-        return self._overhead + sum(
+        total: int = self._overhead + sum(
             self._prompts.document_cost(self.token_ids[item], len(items)) for item in items
         )
+        return total
 
     def fits(self, items: Sequence[int]) -> bool:
         """Whether these documents fit in one prompt."""

@@ -1,4 +1,4 @@
-"""Layer windows for known models, each with its source.
+"""Layer windows and head sets for known models, each with its source.
 
 A model is known by the shape in its configuration, so that a local folder, a mirror or a
 quantised copy finds the same preset as the hub name.
@@ -7,20 +7,12 @@ quantised copy finds the same preset as the hub name.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+from icr_rag.profiles import HeadWeight, Profile, Shape
 
 #: Width of a window where nothing better is known (Selective-ICR, arXiv 2602.22591).
 WINDOW_WIDTH = 4
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What tells models apart in their configuration."""
-
-    model_type: str
-    num_hidden_layers: int
-    hidden_size: int
-    num_attention_heads: int
 
 
 @dataclass(frozen=True)
@@ -32,24 +24,97 @@ class LayerPreset:
     source: str
 
 
+def _shape(model_type: str, layers: int, width: int, heads: int) -> Shape:
+    return Shape(
+        model_type=model_type,
+        num_hidden_layers=layers,
+        hidden_size=width,
+        num_attention_heads=heads,
+    )
+
+
 LAYER_PRESETS: dict[Shape, LayerPreset] = {
-    Shape("llama", 30, 576, 9): LayerPreset(
+    _shape("llama", 30, 576, 9): LayerPreset(
         18, 18, "SmolLM2-135M: best single layer in benchmarks/windows.py, see docs/log.md"
     ),
-    Shape("qwen3", 28, 1024, 16): LayerPreset(
+    _shape("qwen3", 28, 1024, 16): LayerPreset(
         10, 13, "Qwen3-0.6B: window used by the authors of Selective-ICR, arXiv 2602.22591"
     ),
-    Shape("qwen3", 36, 4096, 32): LayerPreset(
+    _shape("qwen3", 36, 4096, 32): LayerPreset(
         18, 21, "Qwen3-8B: window used by the authors of Selective-ICR, arXiv 2602.22591"
     ),
 }
 
 
-def shape_of(config: Any) -> Shape:
-    """The shape of a transformers text configuration."""
-    return Shape(
-        config.model_type, config.num_hidden_layers, config.hidden_size, config.num_attention_heads
+@dataclass(frozen=True)
+class HeadPreset:
+    """A set of heads for one way of scoring, and where it comes from.
+
+    Attributes:
+        model: name of the model it was found on.
+        scoring, framework: what it is for.
+        weights: weighted readings of heads.
+        likelihood_weight: for scoring="mixed".
+        source: where it comes from.
+    """
+
+    model: str
+    scoring: Literal["attention", "mixed"]
+    framework: Literal["listwise", "setwise", "pointwise"]
+    weights: tuple[HeadWeight, ...]
+    likelihood_weight: float
+    source: str
+
+
+def _published(model: str, pairs: str, source: str) -> tuple[HeadPreset, ...]:
+    """A published set of heads, "layer-head layer-head ...", equally weighted."""
+    split = [pair.split("-") for pair in pairs.split()]
+    weights = tuple(
+        HeadWeight(layer=int(layer), head=int(head), reading="calibrated", weight=1 / len(split))
+        for layer, head in split
     )
+    return (HeadPreset(model, "attention", "listwise", weights, 0.0, source),)
+
+
+HEAD_PRESETS: dict[Shape, tuple[HeadPreset, ...]] = {
+    _shape("qwen3", 36, 2560, 32): _published(
+        "Qwen/Qwen3-4B-Instruct-2507",
+        "20-15 21-11 17-27 23-10 22-4 21-10 21-8 21-18 18-15 18-19 17-25 17-17 24-13 17-4 19-12 "
+        "21-31",
+        "Qwen3-4B-Instruct-2507: retrieval heads published by QRHead, arXiv 2506.09944",
+    ),
+    _shape("llama", 32, 4096, 32): _published(
+        "meta-llama/Llama-3.1-8B-Instruct",
+        "13-18 13-1 14-13 13-21 14-31 13-13 8-11 14-20",
+        "Llama-3.1-8B: 8 heads published by CoRe, arXiv 2510.02219",
+    ),
+    _shape("mistral", 32, 4096, 32): _published(
+        "mistralai/Mistral-7B-Instruct-v0.2",
+        "15-21 15-1 16-12 15-7 9-26 12-11 12-7 18-0",
+        "Mistral-7B-v0.2: 8 heads published by CoRe, arXiv 2510.02219",
+    ),
+}
+
+
+def preset_profile(config: Any, scoring: str, framework: str) -> Profile | None:
+    """The profile that ships for a model of this shape and this way of scoring, if one does.
+
+    Args:
+        config: a transformers text configuration of the whole model.
+    """
+    shape = Shape.of(config)
+    for preset in HEAD_PRESETS.get(shape, ()):
+        if (preset.scoring, preset.framework) == (scoring, framework):
+            return Profile(
+                scoring=preset.scoring,
+                framework=preset.framework,
+                heads=preset.weights,
+                likelihood_weight=preset.likelihood_weight,
+                model=preset.model,
+                shape=shape,
+                method=preset.source,
+            )
+    return None
 
 
 def auto_layers(config: Any) -> tuple[list[int], str]:
@@ -58,7 +123,7 @@ def auto_layers(config: Any) -> tuple[list[int], str]:
     Args:
         config: a transformers text configuration of the whole model, not of a truncated one.
     """
-    preset = LAYER_PRESETS.get(shape_of(config))
+    preset = LAYER_PRESETS.get(Shape.of(config))
     if preset is not None:
         return list(range(preset.first, preset.last + 1)), preset.source
     count = config.num_hidden_layers

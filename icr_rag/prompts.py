@@ -18,12 +18,11 @@ construction; tokenising the whole string would merge characters across segments
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from icr_rag.encoding import Encoder
 from icr_rag.errors import ConfigError
 from icr_rag.model.forward import Tail
 from icr_rag.types import Span
@@ -41,8 +40,6 @@ INSTRUCTIONS = {
 }
 
 _OPENING = "Here are some paragraphs:\n\n"
-_PLACEHOLDER = "ICRRAGUSERMESSAGE"
-_LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,11 @@ class Prompt:
     query: Tail
     null: Tail | None
 
+    @property
+    def tails(self) -> list[Tail]:
+        """The query's tail and, if there is one, the null tail."""
+        return [self.query] if self.null is None else [self.query, self.null]
+
     def token_ids(self, tail: Tail) -> list[int]:
         """The whole prompt with one of its tails."""
         return self.prefix_ids + list(tail.token_ids)
@@ -71,7 +73,7 @@ class Prompt:
         return slice(start + tail.rows.start, start + tail.rows.stop)
 
 
-class PromptBuilder:
+class PromptBuilder(Encoder):
     """Builds prompts for one tokenizer and one set of prompt settings.
 
     Args:
@@ -84,11 +86,10 @@ class PromptBuilder:
     def __init__(
         self, tokenizer: Any, instruction: str, double_query: bool, null_query: str | None
     ) -> None:
-        self.tokenizer = tokenizer
+        super().__init__(tokenizer)
         self.double_query = double_query
         self._sentence, self._label = INSTRUCTIONS.get(instruction, (instruction, "Query:"))
-        self._control_ids, self._control_pattern = _control_tokens(tokenizer)
-        header, footer = self._chat_layout()
+        header, footer = self.chat_layout()
         self._header_ids = header + self.encode([_OPENING])[0]
         self._footer_ids = footer
         self._separator_ids = self.encode(["\n\n"])[0]
@@ -137,6 +138,24 @@ class PromptBuilder:
         null = None if self._null_ids is None else self._tail(self._null_ids)
         return Prompt(prefix, spans, self._tail(query_ids), null)
 
+    def build_single(self, query_ids: Sequence[int], documents: Sequence[Sequence[int]]) -> Any:
+        """A `PromptBatch` with one prompt per document, without numbers.
+
+        Tails end with their last query row: nothing that stands behind is seen from there.
+        """
+        from icr_rag.model.batch import PromptBatch
+
+        end = self._label_ids if self.double_query else self._instruction_ids
+        tails = [self._tail(query_ids)]
+        if self._null_ids is not None:
+            tails.append(self._tail(self._null_ids))
+        return PromptBatch(
+            self._header_ids,
+            [[*ids, *self._separator_ids, *end] for ids in documents],
+            [[Span(0, len(ids))] for ids in documents],
+            [Tail(tail.token_ids[: tail.rows.stop], tail.rows) for tail in tails],
+        )
+
     def _tail(self, query_ids: Sequence[int]) -> Tail:
         before: list[int] = []
         if self.double_query:
@@ -149,92 +168,3 @@ class PromptBuilder:
             start = len(self._markers)
             self._markers += self.encode([f"[{start + i + 1}]" for i in range(64)])
         return self._markers[number]
-
-    # --- tokenising -------------------------------------------------------------------------
-
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of plain text: what looks like a control token does not act as one.
-
-        A control token's text is cut after its first character and the pieces are tokenised
-        apart, which no tokenizer turns into the token again. The tokenizer's own switches
-        (truncation, special-token splitting) are state shared with its other users and stay
-        untouched.
-        """
-        pieces: list[str] = []
-        owners: list[int] = []
-        for number, text in enumerate(texts):
-            # A lone surrogate is no character; no tokenizer takes it.
-            clean = _LONE_SURROGATES.sub("\ufffd", text)
-            for piece in self._cut(clean):
-                pieces.append(piece)
-                owners.append(number)
-        result: list[list[int]] = [[] for _ in texts]
-        if not pieces:
-            return result
-        encoded = self.tokenizer(pieces, add_special_tokens=False, verbose=False)["input_ids"]
-        for number, piece, ids in zip(owners, pieces, encoded, strict=True):
-            if self._control_ids.isdisjoint(ids):
-                result[number] += ids
-            else:
-                # Normalisation made a control token out of other characters.
-                result[number] += self._encode_characters(piece)
-        return result
-
-    def _cut(self, text: str) -> list[str]:
-        if self._control_pattern is None:
-            return [text] if text else []
-        cuts = [match.start() + 1 for match in self._control_pattern.finditer(text)]
-        bounds = [0, *cuts, len(text)]
-        return [text[a:b] for a, b in itertools.pairwise(bounds) if a < b]
-
-    def _encode_characters(self, text: str) -> list[int]:
-        ids: list[int] = []
-        for character in text:
-            own = self.tokenizer(character, add_special_tokens=False, verbose=False)["input_ids"]
-            if not self._control_ids.isdisjoint(own):
-                own = self.tokenizer("\ufffd", add_special_tokens=False, verbose=False)["input_ids"]
-            ids += own
-        return ids
-
-    def _chat_layout(self) -> tuple[list[int], list[int]]:
-        """Token ids before and after the user's message.
-
-        Taken from the tokenizer's own chat template; a plain layout where it has none.
-        """
-        if getattr(self.tokenizer, "chat_template", None):
-            message = [{"role": "user", "content": _PLACEHOLDER}]
-            text = self.tokenizer.apply_chat_template(
-                message, tokenize=False, add_generation_prompt=True
-            )
-            before, found, after = text.partition(_PLACEHOLDER)
-            if found and _PLACEHOLDER not in after:
-                return self._encode_template(before), self._encode_template(after)
-        start = self.tokenizer.bos_token_id
-        adds_start = start is not None and start in self.tokenizer("a", verbose=False)["input_ids"]
-        return ([start] if adds_start else []), self._encode_template("\n\n")
-
-    def _encode_template(self, text: str) -> list[int]:
-        """Token ids of a template's text, in which control tokens do act."""
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return ids if text else []
-
-
-def _control_tokens(tokenizer: Any) -> tuple[frozenset[int], re.Pattern[str] | None]:
-    """Ids of the tokens that structure a chat, and a pattern that finds their texts.
-
-    Those marked special, those that the chat template writes, and added tokens of the form
-    <...>. Other added tokens (runs of blanks, words of a domain) are ordinary text.
-    """
-    template = str(getattr(tokenizer, "chat_template", None) or "")
-    ids, texts = set(tokenizer.all_special_ids), set(tokenizer.all_special_tokens)
-    for identifier, token in tokenizer.added_tokens_decoder.items():
-        text = str(token)
-        if not text.strip():
-            continue
-        if token.special or text in template or re.fullmatch(r"<\S+>", text):
-            ids.add(identifier)
-            texts.add(text)
-    if not texts:
-        return frozenset(ids), None
-    longest_first = sorted(texts, key=len, reverse=True)
-    return frozenset(ids), re.compile("|".join(map(re.escape, longest_first)))

@@ -33,13 +33,12 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from icr_rag.model.loading import Engine
-    from icr_rag.scoring.attention import AttentionScorer
 
 logger = logging.getLogger(__name__)
 
 
 class Reranker:
-    """Ranks documents by the attention that a query's tokens pay to them.
+    """Ranks documents by what an LLM makes of them: by default by its attention.
 
     Making one is cheap; the model is loaded on first use or by `warm_up`. Rerankers with the same
     model settings share the weights. Safe under threads: calls take turns on the model.
@@ -57,7 +56,7 @@ class Reranker:
         self.config = base.replace(**fields) if fields else base
         self._foreign: tuple[Any, Any] | None = None
         self._lock = threading.Lock()
-        self._scorer: AttentionScorer | None = None
+        self._scorer: Any = None
         self._executor: ThreadPoolExecutor | None = None
         self._closed = False
 
@@ -149,8 +148,8 @@ class Reranker:
         self, query: str, given: list[Document], retrieval_scores: Any
     ) -> tuple[Scored, Usage]:
         """The pipeline: what to return in which order, every document's score, what it cost."""
-        from icr_rag.frameworks.listwise import rank_listwise
-        from icr_rag.scoring.attention import Cost
+        from icr_rag.frameworks.run import rank_inputs
+        from icr_rag.scoring.base import Cost
 
         started = time.perf_counter()
         config = self.config
@@ -166,26 +165,21 @@ class Reranker:
         cost = Cost()
         cost.seconds["load"] = loaded - started
         cost.seconds["prompt"] = time.perf_counter() - loaded
-        ranked = rank_listwise(
-            count=len(inputs.token_ids),
-            score=lambda items: scorer.score(
-                inputs.query_ids, [inputs.token_ids[item] for item in items], cost
-            ),
-            fits=inputs.fits,
-            window=config.window,
-            stride=config.stride,
-        )
+        ranked = rank_inputs(scorer, config, inputs, cost)
         scored = inputs.spread(ranked.order, ranked.scores, ranked.groups)
         scored = select(scored, given, config, retrieval_scores)
 
         cost.seconds["total"] = time.perf_counter() - started
         usage = Usage(
-            cost.tokens,
-            tuple(scorer.layers),
-            cost.windows,
-            inputs.truncated,
-            inputs.query_truncated,
-            cost.seconds,
+            tokens=cost.tokens,
+            layers=tuple(scorer.layers),
+            windows=cost.windows,
+            truncated=inputs.truncated,
+            query_truncated=inputs.query_truncated,
+            calls=cost.calls,
+            generated_tokens=cost.generated_tokens,
+            repairs=cost.repairs,
+            seconds=cost.seconds,
         )
         return scored, usage
 
@@ -239,7 +233,10 @@ class Reranker:
     def read_attention(self, query: str, documents: Sequence[DocumentLike]) -> AttentionReading:
         """The readings that `rank` adds up, for one prompt with all documents.
 
+        For ``scoring="attention"`` with all documents in one prompt (listwise, setwise).
+
         Raises:
+            ConfigError: for another way of scoring.
             InputError: for a blank query, no documents, or only blank ones.
             PromptTooLongError: if the documents do not fit in one prompt.
         """
@@ -248,6 +245,12 @@ class Reranker:
         if not any(document.content.strip() for document in given):
             raise InputError("read_attention needs at least one document that is not blank")
         scorer = self._ensure_scorer()
+        if not hasattr(scorer, "build"):
+            raise ConfigError(
+                f"read_attention with scoring={self.config.scoring!r} and framework="
+                f"{self.config.framework!r}; it reads one prompt with all documents: set "
+                "scoring='attention' and framework='listwise'"
+            )
         inputs = RankInputs(scorer, self.config, query, given)
         everything = range(len(inputs.token_ids))
         if not inputs.fits(everything):
@@ -285,7 +288,8 @@ class Reranker:
     @property
     def engine(self) -> Engine:
         """The loaded weights, shared with other rerankers; loads them if they are not."""
-        return self._ensure_scorer().engine
+        engine: Engine = self._ensure_scorer().engine
+        return engine
 
     def warm_up(self) -> Reranker:
         """Load the model now and run it once; returns this reranker."""
@@ -336,19 +340,19 @@ class Reranker:
         }
         return f"Reranker({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
 
-    def _ensure_scorer(self) -> AttentionScorer:
+    def _ensure_scorer(self) -> Any:
         with self._lock:
             self._check_open()
             if self._scorer is None:
                 from icr_rag.model.loading import engine_from_model, load_engine
-                from icr_rag.scoring.attention import AttentionScorer
+                from icr_rag.scoring.registry import make_scorer
 
                 engine = (
                     load_engine(self.config)
                     if self._foreign is None
                     else engine_from_model(*self._foreign, self.config.attn_implementation)
                 )
-                self._scorer = AttentionScorer(engine, self.config)
+                self._scorer = make_scorer(engine, self.config)
             return self._scorer
 
     def _check_open(self) -> None:

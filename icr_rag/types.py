@@ -99,6 +99,11 @@ class Usage:
         windows: forward passes over a window of documents (1 when all fit in one prompt).
         truncated: input indices of documents that were cut to fit, ascending.
         query_truncated: True if the query was cut to ``max_query_tokens``.
+        calls: prompts that the model was given; a batch of 8 prompts is 8. The query's prompt and
+            the null query's over the same documents are one.
+        generated_tokens: tokens that the model wrote.
+        repairs: mistakes in generated answers that were mended: labels missing, repeated or out
+            of range, answers that say nothing.
         seconds: wall-clock seconds per phase: "load" (the model, on first use), "prompt",
             "forward", "score", "total".
     """
@@ -108,6 +113,9 @@ class Usage:
     windows: int = 0
     truncated: tuple[int, ...] = ()
     query_truncated: bool = False
+    calls: int = 0
+    generated_tokens: int = 0
+    repairs: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 

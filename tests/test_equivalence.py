@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tiny import tiny_model
 
 from icr_rag import Reranker
+from icr_rag.model import reading as reading_module
 from icr_rag.model import tap
 from icr_rag.model.forward import Tail, read_tails
 from icr_rag.model.view import find_decoder
@@ -118,7 +119,7 @@ def test_row_blocks_do_not_change_the_reading(llama, monkeypatch):
     tails = [Tail(list(range(10, 40)), slice(3, 30))]
     arguments = (find_decoder(llama), list(range(5, 105)), tails, [0, 3])
     whole = read_tails(*arguments, chunk=64)[0]
-    monkeypatch.setattr(tap, "_MAX_LOGITS", 4 * 130 * 5)  # five rows at a time
+    monkeypatch.setattr(reading_module, "_MAX_LOGITS", 4 * 130 * 5)  # five rows at a time
     torch.testing.assert_close(read_tails(*arguments, chunk=64)[0], whole, atol=1e-6, rtol=0)
 
 

@@ -23,7 +23,7 @@ from icr_rag.errors import (
     ModelLoadError,
     UnsupportedModelError,
 )
-from icr_rag.model import forward
+from icr_rag.scoring import attention as scoring_attention
 
 TEXTS = ["Tin melts at 232 degrees.", "Lead is soft.", "Copper conducts heat well.", "Zinc."]
 QUERY = "Which metal melts first?"
@@ -125,7 +125,7 @@ def test_out_of_memory_halves_the_chunk_then_says_so(monkeypatch):
     engine = reranker.engine
     engine.chunk = 4096
     tried = []
-    original = forward.read_tails
+    original = scoring_attention.read_tails
 
     def short_of_memory(*args, chunk, **kwargs):
         tried.append(chunk)
@@ -133,7 +133,7 @@ def test_out_of_memory_halves_the_chunk_then_says_so(monkeypatch):
             raise torch.OutOfMemoryError("no room")
         return original(*args, chunk=chunk, **kwargs)
 
-    monkeypatch.setattr(forward, "read_tails", short_of_memory)
+    monkeypatch.setattr(scoring_attention, "read_tails", short_of_memory)
     limit = 60
     assert reranker.rank(QUERY, TEXTS).scores == pytest.approx(expected, abs=1e-6)
     assert tried[0] == 4096

@@ -20,7 +20,7 @@ from icr_rag.errors import (
     InputError,
     PromptTooLongError,
 )
-from icr_rag.model import forward
+from icr_rag.scoring import attention as scoring_attention
 
 TEXTS = ["Tin melts at 232 degrees.", "Lead is soft.", "Copper conducts heat well.", "Zinc."]
 QUERY = "Which metal melts first?"
@@ -187,13 +187,13 @@ def test_a_long_query_is_an_error_unless_a_limit_is_set():
 
 def test_token_budget_bounds_every_prompt(monkeypatch):
     lengths = []
-    original = forward.read_tails
+    original = scoring_attention.read_tails
 
     def spy(decoder, prefix_ids, tails, *args, **kwargs):
         lengths.append(len(prefix_ids) + max(len(tail.token_ids) for tail in tails))
         return original(decoder, prefix_ids, tails, *args, **kwargs)
 
-    monkeypatch.setattr(forward, "read_tails", spy)
+    monkeypatch.setattr(scoring_attention, "read_tails", spy)
     ranking = tiny(token_budget=260).rank(
         QUERY, TEXTS * 5 + [f"{i} {t}" for i, t in enumerate(TEXTS)]
     )

@@ -157,12 +157,15 @@ def estimate_cost(config: RerankerConfig, whole: Any, text_config: Any, dtype: A
     import torch
     import transformers
 
-    from icr_rag.model.loading import resolve_layers, truncated_config
-    from icr_rag.presets import auto_layers
+    from icr_rag.model.loading import truncated_config
+    from icr_rag.scoring.registry import needs_lm_head
+    from icr_rag.selection import select_heads
 
-    layers = resolve_layers(config, text_config)
+    selection = select_heads(config, text_config)
+    layers = selection.layers
+    depth_run = text_config.num_hidden_layers if needs_lm_head(config.scoring) else layers[-1] + 1
     sizes = []
-    for depth in (layers[-1] + 1, text_config.num_hidden_layers):
+    for depth in (depth_run, text_config.num_hidden_layers):
         with torch.device("meta"):
             model = transformers.AutoModel.from_config(truncated_config(whole, text_config, depth))
         count = sum(parameter.numel() for parameter in model.parameters())
@@ -174,12 +177,9 @@ def estimate_cost(config: RerankerConfig, whole: Any, text_config: Any, dtype: A
     size = getattr(text_config, "head_dim", None) or (
         text_config.hidden_size // text_config.num_attention_heads
     )
-    reason = "as asked for"
-    if config.layers == "auto" and config.heads is None:
-        reason = auto_layers(text_config)[1]
     return Cost(
         layers=f"{shown_layers(layers)} of {text_config.num_hidden_layers}",
-        reason=reason,
+        reason=selection.source,
         parameters=sizes[0][0],
         weight_bytes=sizes[0][1],
         whole_weight_bytes=sizes[1][1],

@@ -28,7 +28,7 @@ _SHORT = {"model": "-m"}
 #: How these are written on the command line.
 _HINTS = {
     "layers": "Write auto, all, or first-last: 10-13.",
-    "heads": "Write layer-head pairs: 20-15,21-11.",
+    "heads": "Write auto, all, or layer-head pairs: 20-15,21-11.",
 }
 
 
@@ -48,12 +48,14 @@ def parse_layers(value: str) -> str | tuple[int, int]:
     return int(first), int(first if last is None else last)
 
 
-def parse_heads(value: str) -> tuple[tuple[int, int], ...]:
-    """``20-15,21-11``: layer and head of each pair.
+def parse_heads(value: str) -> str | tuple[tuple[int, int], ...]:
+    """``auto``, ``all``, or ``20-15,21-11``: layer and head of each pair.
 
     Raises:
         typer.BadParameter: for anything else.
     """
+    if value.strip() in ("auto", "all"):
+        return value.strip()
     pairs = []
     for part in value.split(","):
         match = re.fullmatch(r"\s*(\d+)-(\d+)\s*", part, re.ASCII)

@@ -8,26 +8,10 @@ travel to the top. Works on numbers alone; it holds no model code.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
+from icr_rag.frameworks.result import WindowedScores
 from icr_rag.ranking import stable_order
-
-
-@dataclass(frozen=True)
-class WindowedScores:
-    """The outcome of a listwise ranking of n items.
-
-    Attributes:
-        order: positions of the items, best first.
-        scores: one per item, from the last window that read it; higher is better. Those of a
-            lower window are lowered by one constant where they would contradict the order.
-        groups: one per item, the number of that window. Scores compare within a group only.
-    """
-
-    order: list[int]
-    scores: list[float]
-    groups: list[int]
 
 
 def rank_listwise(

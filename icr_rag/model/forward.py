@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from icr_rag.errors import DeviceMemoryError, NonFiniteScoreError, UnsupportedModelError
 from icr_rag.model import tap
+from icr_rag.model.reading import DocumentReader, TokenReader
 from icr_rag.model.view import make_view
+from icr_rag.types import Span
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 #: Below this many tokens a smaller chunk saves no memory worth having.
 SMALLEST_CHUNK = 16
@@ -45,7 +49,7 @@ def read_tails(
     tails: Sequence[Tail],
     layers: Sequence[int],
     *,
-    heads: dict[int, list[int] | None] | None = None,
+    heads: Mapping[int, Sequence[int] | None] | None = None,
     kernel: str = "sdpa",
     chunk: int,
     sum_heads: bool = False,
@@ -71,12 +75,64 @@ def read_tails(
         UnsupportedModelError: if a layer did not come by the attention tap.
         NonFiniteScoreError: if a reading is NaN or infinite.
     """
+    reader = TokenReader({layer: heads[layer] if heads else None for layer in layers}, sum_heads)
+    run_tails(decoder, prefix_ids, tails, layers, reader, kernel=kernel, chunk=chunk)
+    results = [
+        torch.stack([reader.readings[layer][number] for layer in layers])
+        for number in range(len(tails))
+    ]
+    check_finite(results, decoder, layers)
+    return results
+
+
+@torch.inference_mode()
+def read_documents(
+    decoder: nn.Module,
+    prefix_ids: Sequence[int],
+    tails: Sequence[Tail],
+    spans: Sequence[Span],
+    heads: Mapping[int, Sequence[int] | None],
+    *,
+    token_mask: bool = True,
+    kernel: str = "sdpa",
+    chunk: int,
+) -> list[torch.Tensor]:
+    """`READINGS` of every document in one prompt.
+
+    Args:
+        tails: the query's, then the null query's if there is one.
+        spans: one per document, in the prefix.
+        heads: layer -> heads to read, None for all of that layer.
+        token_mask: for the reading "calibrated".
+
+    Returns:
+        Per layer, ascending: float32 [document, head, reading]. Raises as `read_tails` does.
+    """
+    layers = sorted(heads)
+    reader = DocumentReader(heads, [spans], token_mask)
+    run_tails(decoder, prefix_ids, tails, layers, reader, kernel=kernel, chunk=chunk)
+    results = [reader.readings[layer][0] for layer in layers]
+    check_finite(results, decoder, layers)
+    return results
+
+
+def run_tails(
+    decoder: nn.Module,
+    prefix_ids: Sequence[int],
+    tails: Sequence[Tail],
+    layers: Sequence[int],
+    reader: TokenReader | DocumentReader,
+    *,
+    kernel: str,
+    chunk: int,
+) -> None:
+    """Run the prefix in chunks, then all tails in one pass that ``reader`` reads."""
     from icr_rag.model.states import make_states
 
     tap.register()
     last = layers[-1]
     view = make_view(decoder, last + 1)
-    device = _input_device(decoder)
+    device = input_device(decoder)
     cache = make_states(len(prefix_ids) + sum(tail.rows.stop for tail in tails))
 
     for begin in range(0, len(prefix_ids), chunk):
@@ -91,62 +147,53 @@ def read_tails(
         packed.append(tap.PackedTail(len(token_ids), len(run), tail.rows))
         token_ids += run
         positions += range(len(prefix_ids), len(prefix_ids) + len(run))
-    reading = tap.Pass(
-        kernel,
-        last,
-        prefix_length=len(prefix_ids),
-        tails=packed,
-        heads={layer: heads[layer] if heads else None for layer in layers},
-        sum_heads=sum_heads,
-    )
+    reading = tap.Pass(kernel, last, prefix_length=len(prefix_ids), tails=packed, reader=reader)
     _run(view, reading, token_ids, positions, cache, device)
-
-    missing = [layer for layer in layers if layer not in reading.readings]
+    missing = [layer for layer in layers if layer not in reader.readings]
     if missing:
         raise UnsupportedModelError(
             f"layers {missing} of {type(decoder).__name__} have no softmax attention to read; "
-            f"choose layers among {sorted(reading.readings)}"
+            f"choose layers among {sorted(reader.readings)}"
         )
-    results = [
-        torch.stack([reading.readings[layer][number] for layer in layers])
-        for number in range(len(tails))
-    ]
+
+
+def check_finite(
+    results: Sequence[torch.Tensor], decoder: nn.Module, layers: Sequence[int]
+) -> None:
+    """Raise `NonFiniteScoreError` if a reading is NaN or infinite."""
     for result in results:
         if not bool(torch.isfinite(result).all()):
             raise NonFiniteScoreError(
                 f"{type(decoder).__name__} gave NaN or infinite attention in layers "
                 f"{list(layers)}; load it with dtype='float32' or 'bfloat16'"
             )
-    return results
 
 
-def read_tails_within_memory(
-    decoder: nn.Module,
-    prefix_ids: Sequence[int],
-    tails: Sequence[Tail],
-    layers: Sequence[int],
-    *,
-    chunk: int,
-    **settings: Any,
-) -> tuple[list[torch.Tensor], int]:
-    """`read_tails`, with the chunk halved while the accelerator has too little memory.
+def within_memory(
+    call: Callable[[int], Result], chunk: int, what: str, device: torch.device
+) -> tuple[Result, int]:
+    """``call(chunk)``, with the chunk halved while the accelerator has too little memory.
+
+    Args:
+        call: computes with at most so many tokens at a time.
+        chunk: to begin with.
+        what: is run, for the message: "2154 prompt tokens, 14 layers".
 
     Returns:
-        The readings and the chunk that worked.
+        The result and the chunk that worked.
 
     Raises:
         DeviceMemoryError: when even `SMALLEST_CHUNK` tokens at a time do not fit.
     """
     while True:
         try:
-            return read_tails(decoder, prefix_ids, tails, layers, chunk=chunk, **settings), chunk
+            return call(chunk), chunk
         except torch.OutOfMemoryError as error:
-            smaller = min(chunk, len(prefix_ids)) // 2
+            smaller = chunk // 2
             if smaller < SMALLEST_CHUNK:
                 raise DeviceMemoryError(
-                    f"out of memory on {_input_device(decoder)} with {len(prefix_ids)} prompt "
-                    f"tokens, {layers[-1] + 1} layers and a prefill chunk of {chunk}"
-                    f"{_memory_numbers(_input_device(decoder))}; set a smaller `window` or "
+                    f"out of memory on {device} with {what} and a prefill chunk of {chunk}"
+                    f"{_memory_numbers(device)}; set a smaller `window` or "
                     "`token_budget`, read lower `layers`, or use a smaller dtype"
                 ) from error
             logger.warning(
@@ -183,7 +230,7 @@ def _run(
     )
 
 
-def _input_device(decoder: nn.Module) -> torch.device:
+def input_device(decoder: nn.Module) -> torch.device:
     """Where the token ids go; with offloaded weights, where they will be run."""
     embedding = decoder.get_input_embeddings()  # type: ignore[operator]
     hook = getattr(embedding, "_hf_hook", None)

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from icr_rag.config import RerankerConfig
-from icr_rag.errors import ConfigError, MissingDependencyError, ModelLoadError
+from icr_rag.errors import MissingDependencyError, ModelLoadError
 from icr_rag.model.device import DtypeChoice, choose_dtype, resolve_device
 from icr_rag.model.embedded import EMBEDDED_MODELS, ensure_embedded_model
-from icr_rag.presets import auto_layers
+from icr_rag.scoring.registry import needs_lm_head
+from icr_rag.selection import select_heads
 
 #: Configuration fields that decide which weights are loaded, and how.
 _LOAD_FIELDS = (
@@ -44,6 +45,7 @@ class Engine:
 
     Attributes:
         decoder: the bare decoder, no LM head. Never modified.
+        causal: the whole causal LM around it; None where only attention is read.
         tokenizer: its tokenizer.
         text_config: configuration of the *whole* model (all its layers).
         kernel: attention implementation underneath the tap.
@@ -59,6 +61,7 @@ class Engine:
     dtype: DtypeChoice
     chunk: int
     lock: threading.RLock = field(default_factory=threading.RLock)
+    causal: Any = None
 
     @property
     def device(self) -> str:
@@ -82,33 +85,6 @@ def resolve_source(config: RerankerConfig) -> str:
         return str(ensure_converted(Path(config.model).expanduser(), cache_dir=config.cache_dir))
     path = Path(config.model).expanduser()
     return str(path) if path.is_dir() else config.model
-
-
-def resolve_layers(config: RerankerConfig, text_config: Any) -> list[int]:
-    """The layers to read, ascending.
-
-    Raises:
-        ConfigError: if the model does not have them.
-    """
-    count = text_config.num_hidden_layers
-    if config.heads is not None:
-        for layer, head in config.heads:
-            if layer >= count or head >= text_config.num_attention_heads:
-                raise ConfigError(
-                    f"heads contains ({layer}, {head}), but {config.model} has layers 0 to "
-                    f"{count - 1} with heads 0 to {text_config.num_attention_heads - 1}"
-                )
-        return sorted({layer for layer, _ in config.heads})
-    if config.layers == "all":
-        return list(range(count))
-    if config.layers == "auto":
-        return auto_layers(text_config)[0]
-    first, last = config.layers
-    if last >= count:
-        raise ConfigError(
-            f"layers=({first}, {last}), but {config.model} has layers 0 to {count - 1}"
-        )
-    return list(range(first, last + 1))
 
 
 def load_engine(config: RerankerConfig) -> Engine:
@@ -154,9 +130,15 @@ def _load_or_share(config: RerankerConfig) -> Engine:
     settings = config.model_dump(include=set(_LOAD_FIELDS), mode="json")
     whole, text_config, source = load_config(config)
     hub = _hub_arguments(config, source)
-    depth = resolve_layers(config, text_config)[-1] + 1
+    # An LM head needs every layer; attention only those up to the last one read.
+    whole_model = needs_lm_head(config.scoring)
+    depth = (
+        text_config.num_hidden_layers
+        if whole_model
+        else select_heads(config, text_config).layers[-1] + 1
+    )
 
-    key = repr((sorted(settings.items()), depth))
+    key = repr((sorted(settings.items()), depth, whole_model))
     engine = _engines.get(key)
     if engine is not None:
         return engine
@@ -183,9 +165,8 @@ def _load_or_share(config: RerankerConfig) -> Engine:
     }
     with _explained(config, source), _quiet():
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **hub)
-        model, report = transformers.AutoModel.from_pretrained(
-            source, output_loading_info=True, **arguments
-        )
+        loader: Any = transformers.AutoModelForCausalLM if whole_model else transformers.AutoModel
+        model, report = loader.from_pretrained(source, output_loading_info=True, **arguments)
     if report["missing_keys"] or report["mismatched_keys"]:
         wrong = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
         raise ModelLoadError(
@@ -198,6 +179,7 @@ def _load_or_share(config: RerankerConfig) -> Engine:
     decoder = find_decoder(model)
     chunk = default_chunk(decoder)
     engine = Engine(decoder, tokenizer, text_config, kernel, dtype, chunk)
+    engine.causal = model if whole_model else None
     _engines[key] = engine
     return engine
 
@@ -220,7 +202,14 @@ def engine_from_model(model: Any, tokenizer: Any, kernel: str) -> Engine:
     with _engines_lock:
         lock = _foreign_locks.setdefault(decoder, threading.RLock())
     chunk = default_chunk(decoder)
-    return Engine(decoder, tokenizer, decoder.config, kernel, dtype, chunk, lock)
+    engine = Engine(decoder, tokenizer, decoder.config, kernel, dtype, chunk, lock)
+    engine.causal = model if _has_lm_head(model) else None
+    return engine
+
+
+def _has_lm_head(model: Any) -> bool:
+    find = getattr(model, "get_output_embeddings", None)
+    return callable(find) and find() is not None
 
 
 def default_chunk(decoder: Any) -> int:

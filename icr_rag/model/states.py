@@ -34,7 +34,11 @@ class _SizedLayer(DynamicLayer):
         if self._values.stride(-1):
             self._values[..., self.length : end, :] = value_states
         self.length = end
-        return self._keys[..., :end, :], self._values[..., :end, :]
+        return self.stored()
+
+    def stored(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of the tokens so far, without copying them."""
+        return self._keys[..., : self.length, :], self._values[..., : self.length, :]
 
     def get_seq_length(self) -> int:
         """Tokens stored."""
@@ -55,3 +59,19 @@ def make_states(tokens: int) -> Cache:
     mask says which are seen.
     """
     return Cache(layer_class_to_replicate=partial(_SizedLayer, tokens))  # type: ignore[arg-type]
+
+
+def repeat_states(states: Cache, count: int, tokens: int) -> Cache:
+    """A cache for ``count`` prompts of ``tokens`` tokens that all begin with ``states``.
+
+    Args:
+        states: of one prompt; not changed.
+        count: prompts in the batch.
+        tokens: room for each, what is copied included.
+    """
+    result = make_states(tokens)
+    for number, layer in enumerate(states.layers):
+        if isinstance(layer, _SizedLayer) and layer.length:
+            keys, values = layer.stored()
+            result.update(keys.expand(count, -1, -1, -1), values.expand(count, -1, -1, -1), number)
+    return result

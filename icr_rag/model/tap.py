@@ -28,10 +28,9 @@ from icr_rag.errors import UnsupportedModelError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TAP_NAME = "icr_rag"
+    from icr_rag.model.reading import Reader
 
-#: Largest block of attention logits held at once, in elements (float32: 128 MiB).
-_MAX_LOGITS = 2**25
+TAP_NAME = "icr_rag"
 
 #: Rows that share one range of visible keys in the CPU kernel.
 _ROW_BLOCK = 768
@@ -64,26 +63,33 @@ class PackedTail:
 class Pass:
     """What one forward pass computes.
 
+    The tokens of the pass are a *stem* (possibly empty), which all tails see, and the tails. A
+    batch holds several prompts whose stems differ; shorter ones are padded on the left.
+
     Attributes:
         kernel: the attention implementation underneath ("sdpa", "eager", "flash_attention_2").
-        last_layer: the pass ends in this layer.
+        last_layer: the pass ends in this layer; None: it runs to the model's end.
         prefix_length: tokens already in the cache; used only with ``tails``.
+        stem_length: tokens of the stem, padding included.
+        padding: per prompt, how many of the stem's first tokens are padding; empty: none.
         tails: none while the prefix is run; else the tails packed into this pass.
-        heads: layer -> heads to read, None for all; layers that are absent are not read.
-        sum_heads: keep only the sum over heads.
-        readings: layer -> one float32 tensor per tail, [head, prefix + tail tokens], attention
-            probability, mean over the tail's rows; [prefix + tail tokens] with ``sum_heads``.
+        reader: reads attention in the layers that it asks for; None: nothing is read.
         blocks: see `_visible_blocks`.
     """
 
     kernel: str
-    last_layer: int
+    last_layer: int | None
     prefix_length: int = 0
+    stem_length: int = 0
+    padding: Sequence[int] = ()
     tails: Sequence[PackedTail] = ()
-    heads: dict[int, list[int] | None] = field(default_factory=dict)
-    sum_heads: bool = False
-    readings: dict[int, list[torch.Tensor]] = field(default_factory=dict)
+    reader: Reader | None = None
     blocks: dict[int, tuple[torch.Tensor, list[Block]]] = field(default_factory=dict)
+
+    @property
+    def packed(self) -> bool:
+        """Whether causality alone does not say who sees whom."""
+        return bool(self.tails) or self.stem_length > 0
 
 
 _current: ContextVar[Pass | None] = ContextVar("icr_rag_pass", default=None)
@@ -100,9 +106,9 @@ def running(current: Pass) -> Iterator[Pass]:
 
 
 def is_reading() -> bool:
-    """True while tails are run, False while a prefix is."""
+    """True while something is read, False while a prefix is run."""
     current = _current.get()
-    return current is not None and bool(current.tails)
+    return current is not None and current.reader is not None
 
 
 def register() -> None:
@@ -138,13 +144,14 @@ def _attention(
             "attn_implementation to 'sdpa' to call it yourself"
         )
     layer: int = module.layer_idx  # type: ignore[assignment]
-    if current.tails and layer in current.heads:
+    reader = current.reader
+    if reader is not None and reader.wants(layer):
         if attention_mask is None:
             raise UnsupportedModelError(
                 f"layer {layer} of {type(module).__name__} was given no attention mask; models "
                 "that build their own masks cannot be read"
             )
-        current.readings[layer] = _read(current, layer, query[0], key[0], attention_mask, kwargs)
+        reader.read(current, layer, query, key, attention_mask, kwargs)
     if layer == current.last_layer:
         raise PassComplete
     return _kernel(current)(module, query, key, value, attention_mask, **kwargs)
@@ -154,7 +161,7 @@ def _kernel(current: Pass) -> Callable[..., tuple[torch.Tensor, torch.Tensor | N
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     # Flash attention takes no mask, and packed tails need one. They are few rows.
-    name = "sdpa" if current.tails and current.kernel != "eager" else current.kernel
+    name = "sdpa" if current.packed and current.kernel != "eager" else current.kernel
     if name == "eager":
         return _eager
     return ALL_ATTENTION_FUNCTIONS[name] if name != "sdpa" else _sdpa
@@ -174,7 +181,8 @@ def _sdpa(
     if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
         return _eager(module, query, key, value, attention_mask, **kwargs)
     kernel = ALL_ATTENTION_FUNCTIONS["sdpa"]
-    if attention_mask is None or query.device.type != "cpu" or query.shape[2] <= _ROW_BLOCK:
+    plain = query.shape[0] > 1 or query.shape[2] <= _ROW_BLOCK
+    if attention_mask is None or query.device.type != "cpu" or plain:
         output: tuple[torch.Tensor, torch.Tensor | None] = kernel(
             module, query, key, value, attention_mask, **kwargs
         )
@@ -245,13 +253,13 @@ def _eager(
 def _mask(*args: Any, **kwargs: Any) -> Any:
     """The registered mask function: what transformers would build for the kernel underneath.
 
-    Packed tails are told apart here: each sees the prefix and itself, and every distance (for
-    sliding windows) is counted as if it followed the prefix directly.
+    Packed tails are told apart here: each sees the prefix, the stem and itself, and every
+    distance (for sliding windows) is counted as if it followed the stem directly.
     """
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
     current = _current.get()
-    if current is not None and current.tails:
+    if current is not None and current.packed:
         device = kwargs.get("device", "cpu")
         kwargs["mask_function"] = _packed(kwargs["mask_function"], current, device)
         kwargs["allow_is_causal_skip"] = False
@@ -262,94 +270,26 @@ def _mask(*args: Any, **kwargs: Any) -> Any:
 
 
 def _packed(mask_function: Callable[..., Any], current: Pass, device: Any) -> Callable[..., Any]:
-    total = current.prefix_length + sum(tail.length for tail in current.tails)
+    before = current.prefix_length + current.stem_length
+    total = before + sum(tail.length for tail in current.tails)
     position = torch.arange(total, device=device)
-    owner = torch.full((total,), -1, device=device)  # -1: the prefix, which everyone sees
+    owner = torch.full((total,), -1, device=device)  # -1: prefix and stem, which everyone sees
     for number, tail in enumerate(current.tails):
         begin = current.prefix_length + tail.start
-        position[begin : begin + tail.length] -= tail.start
+        position[begin : begin + tail.length] += before - begin
         owner[begin : begin + tail.length] = number
+    padding = torch.tensor([*current.padding] or [0], device=device)[:, None]
+    token_number = torch.arange(total, device=device)[None]
+    stem_begin = current.prefix_length
+    padded = (token_number >= stem_begin) & (token_number < stem_begin + padding)
+    # Distances (sliding windows) are counted as if there were no padding.
+    positions = position[None] - torch.where(token_number < stem_begin, 0, padding)
 
     def inner(batch: Any, head: Any, row: Any, token: Any) -> Any:
-        sees = mask_function(batch, head, position[row], position[token])
-        return sees & ((owner[token] < 0) | (owner[token] == owner[row]))
+        which = batch if current.padding else 0
+        sees = mask_function(batch, head, positions[which, row], positions[which, token])
+        sees = sees & ((owner[token] < 0) | (owner[token] == owner[row]))
+        # Padding sees itself: a row that sees nothing would be NaN, and NaN spreads.
+        return (sees & ~padded[which, token]) | (row == token)
 
     return inner
-
-
-def _read(
-    current: Pass,
-    layer: int,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    mask: torch.Tensor,
-    settings: dict[str, Any],
-) -> list[torch.Tensor]:
-    """Attention probabilities of the query rows, one tensor per tail; see `Pass.readings`.
-
-    Args:
-        query: [head, row, dimension]; key: [key/value head, token, dimension].
-        mask: bool [1, 1, row, token].
-        settings: what the model passes to its attention function (scaling, softcap, ...).
-    """
-    head_count, key_head_count = query.shape[0], key.shape[0]
-    chosen = current.heads[layer]
-    group = head_count // key_head_count
-    if chosen is None:
-        # Heads of one group share their keys: put them side by side instead of repeating keys.
-        grouped_keys = key.float()
-    else:
-        index = torch.tensor(chosen, device=query.device)
-        query, group = query[index], 1
-        grouped_keys = key[index // (head_count // key_head_count)].float()
-    heads_read = query.shape[0]
-    scaling = settings.get("scaling")
-    if scaling is None:
-        scaling = query.shape[-1] ** -0.5
-    result = []
-    for tail in current.tails:
-        rows = range(tail.start + tail.rows.start, tail.start + tail.rows.stop)
-        total = torch.zeros(heads_read, key.shape[1], device=query.device)
-        block = max(1, _MAX_LOGITS // (heads_read * key.shape[1]))
-        for begin in range(rows.start, rows.stop, block):
-            part = slice(begin, min(begin + block, rows.stop))
-            rows_in_part = part.stop - part.start
-            packed = query[:, part].float().reshape(-1, group * rows_in_part, query.shape[-1])
-            logits = (packed @ grouped_keys.transpose(1, 2)).mul_(scaling)
-            logits = logits.view(heads_read, rows_in_part, -1)
-            total += _probabilities(logits, mask[0, 0, part], settings, chosen).sum(dim=1)
-        total /= len(rows)
-        # A tail's own axis: the prefix, then its own tokens.
-        own = current.prefix_length + tail.start
-        total = torch.cat(
-            (total[:, : current.prefix_length], total[:, own : own + tail.length]), dim=1
-        )
-        if current.sum_heads:
-            result.append(total.sum(dim=0).cpu())
-        elif chosen is None:
-            result.append(total.cpu())
-        else:
-            full = torch.zeros(head_count, total.shape[1])
-            full[chosen] = total.cpu()
-            result.append(full)
-    return result
-
-
-def _probabilities(
-    logits: torch.Tensor,
-    mask: torch.Tensor,
-    settings: dict[str, Any],
-    chosen: list[int] | None,
-) -> torch.Tensor:
-    """Softmax of float32 logits [head, row, token] over the tokens that each row sees."""
-    softcap = settings.get("softcap")
-    if softcap is not None:
-        logits = torch.tanh(logits / softcap) * softcap
-    logits = logits.masked_fill_(~mask, float("-inf"))
-    sinks = settings.get("s_aux")
-    if sinks is None:
-        return logits.softmax(dim=-1)
-    # A learned sink (gpt-oss) takes part in the softmax and is then dropped.
-    sinks = (sinks if chosen is None else sinks[chosen]).float().view(-1, 1, 1)
-    with_sink = torch.cat((logits, sinks.expand(-1, logits.shape[1], 1)), dim=-1)
-    return with_sink.softmax(dim=-1)[..., :-1]

@@ -97,6 +97,23 @@ def make_view(decoder: nn.Module, depth: int) -> nn.Module:
     return view
 
 
+def make_causal_view(model: nn.Module) -> nn.Module:
+    """A twin of a whole causal LM, LM head and all layers, with the attention tap.
+
+    Args:
+        model: as AutoModelForCausalLM gives it; not changed.
+    """
+    decoder = find_decoder(model)
+    config: Any = copy.copy(decoder.config)
+    config._attn_implementation = tap.TAP_NAME
+    config.output_attentions = False
+    config.output_hidden_states = False
+    memo: dict[int, nn.Module] = {}
+    # The decoder first: a multimodal model's own configuration is another object.
+    _twin(decoder, decoder.config, config, memo)
+    return _twin(model, decoder.config, config, memo)
+
+
 def truncate_config(config: Any, depth: int) -> Any:
     """A copy of a model configuration for its first ``depth`` layers."""
     short = copy.copy(config)

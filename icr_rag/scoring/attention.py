@@ -1,33 +1,26 @@
-"""Attention scoring: ICR (arXiv 2410.02642) and Selective-ICR (arXiv 2602.22591).
+"""Attention scoring of documents that share a prompt: ICR and what was made of it.
 
-ICR adds up all heads of all layers; Selective-ICR does the same in a window of middle layers and
-stops the forward pass there. Both are this one scorer with different layers.
+ICR (arXiv 2410.02642) adds up all heads of all layers; Selective-ICR (arXiv 2602.22591) does the
+same in a window of middle layers and stops the forward pass there. With a profile, chosen heads
+are weighted instead. All are this one scorer with different selections. Listwise it scores a
+window of documents; setwise it picks the best of a few.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
 import torch
 
 from icr_rag.config import RerankerConfig
-from icr_rag.model.forward import read_tails_within_memory
-from icr_rag.model.loading import Engine, resolve_layers
+from icr_rag.model.forward import input_device, read_documents, read_tails, within_memory
+from icr_rag.model.loading import Engine
 from icr_rag.prompts import Prompt, PromptBuilder
+from icr_rag.scoring.base import Cost
 from icr_rag.scoring.calibration import document_lifts, document_scores
-
-
-@dataclass
-class Cost:
-    """What the windows of one call cost so far."""
-
-    tokens: int = 0
-    windows: int = 0
-    seconds: dict[str, float] = field(
-        default_factory=lambda: {"prompt": 0.0, "forward": 0.0, "score": 0.0}
-    )
+from icr_rag.scoring.head_scores import HeadScores
+from icr_rag.selection import select_heads
 
 
 class AttentionScorer:
@@ -38,10 +31,14 @@ class AttentionScorer:
         config: what to read and how to calibrate it.
     """
 
+    #: Windows could not slide with fewer.
+    together = 2
+
     def __init__(self, engine: Engine, config: RerankerConfig) -> None:
         self.engine = engine
         self.config = config
-        self.layers = resolve_layers(config, engine.text_config)
+        self.selection = select_heads(config, engine.text_config)
+        self.layers = self.selection.layers
         with engine.lock:
             self.prompts = PromptBuilder(
                 engine.tokenizer,
@@ -49,12 +46,13 @@ class AttentionScorer:
                 config.double_query,
                 config.null_query if config.calibration == "null" else None,
             )
-        self._heads: dict[int, list[int] | None] | None = None
-        if config.heads is not None:
-            chosen = config.heads
-            self._heads = {
-                layer: [head for at, head in chosen if at == layer] for layer in self.layers
-            }
+        self._weigh: HeadScores | None = None
+        if self.selection.weights is not None:
+            self._weigh = HeadScores(
+                self.selection.weights,
+                self.selection.heads,
+                engine.text_config.num_attention_heads,
+            )
 
     def score(
         self, query_ids: Sequence[int], documents: Sequence[Sequence[int]], cost: Cost
@@ -69,25 +67,47 @@ class AttentionScorer:
         started = time.perf_counter()
         prompt = self.build(query_ids, documents)
         built = time.perf_counter()
-        readings = self.read(prompt, sum_heads=True)
-        read = time.perf_counter()
-        summed = [reading.sum(dim=0) for reading in readings]
-        length = len(prompt.prefix_ids)
-        query = summed[0][:length]
-        null = summed[1][:length] if len(summed) > 1 else None
-        mask = self.config.token_mask
-        if self.config.score_mode == "lift" and null is not None:
-            scores = document_lifts(query, null, prompt.spans, mask)
+        if self._weigh is None:
+            readings = self.read(prompt, sum_heads=True)
+            read = time.perf_counter()
+            scores = self._published(prompt, readings)
         else:
-            scores = document_scores(query, null, prompt.spans, mask, self.config.aggregation)
+            by_head = self.read_documents(prompt)
+            read = time.perf_counter()
+            scores = self._weigh(by_head)
         cost.windows += 1
-        cost.tokens += length + sum(
+        cost.calls += 1
+        cost.tokens += len(prompt.prefix_ids) + sum(
             tail.rows.stop for tail in (prompt.query, prompt.null) if tail is not None
         )
         cost.seconds["prompt"] += built - started
         cost.seconds["forward"] += read - built
         cost.seconds["score"] += time.perf_counter() - read
         return scores
+
+    def pick(
+        self,
+        query_ids: Sequence[int],
+        sets: Sequence[Sequence[Sequence[int]]],
+        cost: Cost,
+    ) -> list[int]:
+        """Per set of documents, the place of the one with the highest score."""
+        places = []
+        for documents in sets:
+            scores = self.score(query_ids, documents, cost)
+            places.append(max(range(len(scores)), key=lambda place: (scores[place], -place)))
+        return places
+
+    def _published(self, prompt: Prompt, readings: Sequence[torch.Tensor]) -> list[float]:
+        """ICR's scores from readings [layer, token] of the query and the null query."""
+        summed = [reading.sum(dim=0) for reading in readings]
+        length = len(prompt.prefix_ids)
+        query = summed[0][:length]
+        null = summed[1][:length] if len(summed) > 1 else None
+        mask = self.config.token_mask
+        if self.config.score_mode == "lift" and null is not None:
+            return document_lifts(query, null, prompt.spans, mask)
+        return document_scores(query, null, prompt.spans, mask, self.config.aggregation)
 
     def build(self, query_ids: Sequence[int], documents: Sequence[Sequence[int]]) -> Prompt:
         """The prompt, with spans in the order of ``documents`` whatever their place in it.
@@ -104,19 +124,48 @@ class AttentionScorer:
 
         Each is float32 [layer, head, token], or [layer, token] with ``sum_heads``.
         """
-        tails = [prompt.query] if prompt.null is None else [prompt.query, prompt.null]
-        with self.engine.lock:
-            chunk = self.config.prefill_chunk
-            readings, worked = read_tails_within_memory(
+
+        def call(chunk: int) -> list[torch.Tensor]:
+            return read_tails(
                 self.engine.decoder,
                 prompt.prefix_ids,
-                tails,
+                prompt.tails,
                 self.layers,
-                heads=self._heads,
+                heads=self.selection.heads,
                 kernel=self.engine.kernel,
-                chunk=self.engine.chunk if chunk is None else chunk,
+                chunk=chunk,
                 sum_heads=sum_heads,
             )
-            if chunk is None:
-                self.engine.chunk = min(self.engine.chunk, worked)
-        return readings
+
+        return self._within_memory(call, prompt)
+
+    def read_documents(self, prompt: Prompt) -> torch.Tensor:
+        """`icr_rag.model.reading.READINGS`: float32 [document, layer and head, reading]."""
+
+        def call(chunk: int) -> list[torch.Tensor]:
+            return read_documents(
+                self.engine.decoder,
+                prompt.prefix_ids,
+                prompt.tails,
+                prompt.spans,
+                self.selection.heads,
+                token_mask=self.config.token_mask,
+                kernel=self.engine.kernel,
+                chunk=chunk,
+            )
+
+        return torch.cat(self._within_memory(call, prompt), dim=1)
+
+    def _within_memory(
+        self, call: Callable[[int], list[torch.Tensor]], prompt: Prompt
+    ) -> list[torch.Tensor]:
+        engine = self.engine
+        given = self.config.prefill_chunk
+        what = f"{len(prompt.prefix_ids)} prompt tokens, {self.layers[-1] + 1} layers"
+        with engine.lock:
+            result, worked = within_memory(
+                call, engine.chunk if given is None else given, what, input_device(engine.decoder)
+            )
+            if given is None:
+                engine.chunk = min(engine.chunk, worked)
+        return result

@@ -1,0 +1,323 @@
+"""Run many short prompts that share their beginning and their end.
+
+Pointwise, pairwise and setwise prompts begin with the same header and end with the same query;
+only the documents between differ. The header is run once. The rest is run in batches of prompts
+of similar length, padded on the left, so that all tails stand in the same columns.
+
+One pass can give attention readings, the language model's probabilities, or both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from icr_rag.errors import NonFiniteScoreError, UnsupportedModelError
+from icr_rag.model import tap
+from icr_rag.model.forward import Tail, check_finite, input_device, within_memory
+from icr_rag.model.reading import DocumentReader
+from icr_rag.model.states import make_states, repeat_states
+from icr_rag.model.view import find_decoder, make_causal_view, make_view
+from icr_rag.types import Span
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """Prompts: head + body + one of the tails.
+
+    Attributes:
+        head_ids: shared beginning; may be empty.
+        bodies: token ids of each prompt's own part; at least one token each.
+        spans: per prompt, one half-open span in its body per document; needed for attention only.
+        tails: shared ends, side by side: each sees head, body and itself. With attention the
+            first is the query's and the second the null query's. May be empty without.
+    """
+
+    head_ids: Sequence[int]
+    bodies: Sequence[Sequence[int]]
+    spans: Sequence[Sequence[Span]] = ()
+    tails: Sequence[Tail] = ()
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are run, each head once."""
+        tail = sum(len(tail.token_ids) for tail in self.tails)
+        return len(self.head_ids) + sum(len(body) + tail for body in self.bodies)
+
+
+@dataclass
+class BatchResult:
+    """What the prompts gave, in their order.
+
+    Attributes:
+        readings: per prompt, float32 [document, layer and head, reading], the (layer, head)
+            pairs in ascending order of layers and as asked for within one.
+        outputs: per prompt, what ``reduce`` made of its logits.
+    """
+
+    readings: list[torch.Tensor] = field(default_factory=list)
+    outputs: list[torch.Tensor] = field(default_factory=list)
+
+
+#: Takes logits [prompt, 1 + tail tokens, vocabulary]: the rows of the body's last token and of all
+#: tails' tokens, side by side; returns [prompt, ...].
+Reduce = Callable[[torch.Tensor], torch.Tensor]
+
+
+@torch.inference_mode()
+def run_batch(
+    engine: Any,
+    batch: PromptBatch,
+    *,
+    heads: Mapping[int, Sequence[int] | None] | None = None,
+    token_mask: bool = True,
+    reduce: Reduce | None = None,
+    chunk: int | None = None,
+) -> BatchResult:
+    """Run all prompts of a batch.
+
+    Args:
+        engine: the model. ``reduce`` needs one that has its LM head.
+        batch: the prompts.
+        heads: layer -> heads to read, None for all of that layer; None: no attention is read.
+        token_mask: for the reading "calibrated".
+        reduce: makes a small result of the logits; None: the LM head is not run, nor any layer
+            above the last one read.
+        chunk: tokens run at once, padding included; None: the engine's.
+
+    Raises:
+        UnsupportedModelError: for ``reduce`` with weights that have no LM head.
+        NonFiniteScoreError: if the model gave NaN or infinity.
+        DeviceMemoryError: if the accelerator has too little memory.
+    """
+    if not batch.bodies:
+        return BatchResult()
+    tap.register()
+    last = None if reduce is not None or not heads else max(heads)
+    view = make_view(engine.decoder, last + 1) if last is not None else causal_view(engine)
+    device = input_device(engine.decoder)
+    what = f"prompts of up to {max(map(len, batch.bodies))} tokens"
+
+    def run(size: int) -> BatchResult:
+        runner = _Runner(engine, view, batch, heads, token_mask, reduce, last, size)
+        return runner.run()
+
+    with engine.lock:
+        result, worked = within_memory(run, engine.chunk if chunk is None else chunk, what, device)
+        if chunk is None:
+            engine.chunk = min(engine.chunk, worked)
+    return result
+
+
+def causal_view(engine: Any) -> torch.nn.Module:
+    """A twin of the engine's causal LM.
+
+    Raises:
+        UnsupportedModelError: if the weights that were handed in have no LM head.
+    """
+    if engine.causal is None:
+        raise UnsupportedModelError(
+            f"{type(engine.decoder).__name__} has no LM head, which likelihood, generation and "
+            "mixed scoring need; pass the whole AutoModelForCausalLM model"
+        )
+    return make_causal_view(engine.causal)
+
+
+class _Runner:
+    """One attempt at a batch, with at most ``size`` tokens at once."""
+
+    def __init__(
+        self,
+        engine: Any,
+        view: torch.nn.Module,
+        batch: PromptBatch,
+        heads: Mapping[int, Sequence[int] | None] | None,
+        token_mask: bool,
+        reduce: Reduce | None,
+        last: int | None,
+        size: int,
+    ) -> None:
+        self.kernel = engine.kernel
+        self.decoder = engine.decoder
+        self.view = view
+        # Without the LM head, for passes whose logits nobody asks for.
+        self.inner = view if last is not None else find_decoder(view)
+        self.batch = batch
+        self.heads = heads
+        self.token_mask = token_mask
+        self.reduce = reduce
+        self.last = last
+        self.size = size
+        self.device = input_device(engine.decoder)
+        self.tail_ids = [i for tail in batch.tails for i in tail.token_ids]
+
+    def run(self) -> BatchResult:
+        batch = self.batch
+        readings: dict[int, torch.Tensor] = {}
+        outputs: dict[int, torch.Tensor] = {}
+        head = make_states(len(batch.head_ids))
+        self._fill(head, batch.head_ids, 0)
+        for members in self._groups():
+            if len(members) == 1:
+                found, reduced = self._run_long(head, members[0])
+            else:
+                found, reduced = self._run_group(head, members)
+            for place, member in enumerate(members):
+                if found:
+                    readings[member] = found[place]
+                if reduced is not None:
+                    outputs[member] = reduced[place]
+        order = range(len(batch.bodies))
+        return BatchResult(
+            [readings[i] for i in order] if readings else [],
+            [outputs[i] for i in order] if outputs else [],
+        )
+
+    def _groups(self) -> list[list[int]]:
+        """Prompts of similar length, as many together as ``size`` tokens allow."""
+        lengths = [len(body) for body in self.batch.bodies]
+        longest_first = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+        groups: list[list[int]] = []
+        room = 0
+        for member in longest_first:
+            if room == 0:
+                width = lengths[member] + len(self.tail_ids)
+                room = max(1, self.size // max(1, width))
+                groups.append([])
+            groups[-1].append(member)
+            room -= 1
+        return groups
+
+    def _fill(self, cache: Any, token_ids: Sequence[int], start: int) -> None:
+        """Run tokens that only leave their states behind."""
+        for begin in range(0, len(token_ids), self.size):
+            part = token_ids[begin : begin + self.size]
+            positions = range(start + begin, start + begin + len(part))
+            self._call(self.inner, tap.Pass(self.kernel, self.last), [part], [positions], cache)
+
+    def _run_long(self, head: Any, member: int) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+        """One prompt, in chunks; only its last token goes with the tails."""
+        body = self.batch.bodies[member]
+        before = len(self.batch.head_ids)
+        cache = repeat_states(head, 1, before + len(body) + len(self.tail_ids))
+        self._fill(cache, body[:-1], before)
+        return self._finish(cache, [member], before + len(body) - 1, 1, [0])
+
+    def _run_group(
+        self, head: Any, members: Sequence[int]
+    ) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+        before = len(self.batch.head_ids)
+        width = max(len(self.batch.bodies[member]) for member in members)
+        padding = [width - len(self.batch.bodies[member]) for member in members]
+        cache = repeat_states(head, len(members), before + width + len(self.tail_ids))
+        return self._finish(cache, members, before, width, padding)
+
+    def _finish(
+        self,
+        cache: Any,
+        members: Sequence[int],
+        prefix: int,
+        stem: int,
+        padding: Sequence[int],
+    ) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+        """The last pass: the end of the bodies, and all tails.
+
+        Args:
+            prefix: tokens in the cache.
+            stem: columns of the bodies that are still to be run.
+            padding: how many of them are padding, per member.
+        """
+        tails = []
+        place = stem
+        for tail in self.batch.tails:
+            tails.append(tap.PackedTail(place, len(tail.token_ids), tail.rows))
+            place += len(tail.token_ids)
+        rows, positions = [], []
+        for member, pad in zip(members, padding, strict=True):
+            body = list(self.batch.bodies[member][-(stem - pad) :])
+            rows.append([0] * pad + body + self.tail_ids)
+            end = prefix + stem - pad
+            where = [prefix] * pad + list(range(prefix, end))
+            for tail in self.batch.tails:
+                where += range(end, end + len(tail.token_ids))
+            positions.append(where)
+        reader = None
+        if self.heads:
+            # Spans count from the body's first token; the axis of the pass from the head's.
+            spans = [
+                [
+                    Span(*(prefix + stem - len(self.batch.bodies[member]) + at for at in span))
+                    for span in self.batch.spans[member]
+                ]
+                for member in members
+            ]
+            reader = DocumentReader(self.heads, spans, self.token_mask)
+        current = tap.Pass(
+            self.kernel,
+            self.last,
+            prefix_length=prefix,
+            stem_length=stem,
+            padding=padding,
+            tails=tails,
+            reader=reader,
+        )
+        if self.reduce is None:
+            self._call(self.inner, current, rows, positions, cache)
+            reduced = None
+        else:
+            keep = torch.arange(stem - 1, stem + len(self.tail_ids), device=self.device)
+            output = self._call(self.view, current, rows, positions, cache, logits_to_keep=keep)
+            reduced = self.reduce(output.logits.float()).cpu()
+            if not bool(torch.isfinite(reduced).all()):
+                raise NonFiniteScoreError(
+                    f"{type(self.decoder).__name__} gave NaN or infinite likelihoods; load it "
+                    "with dtype='float32' or 'bfloat16'"
+                )
+        return self._readings(reader, len(members)), reduced
+
+    def _readings(self, reader: DocumentReader | None, count: int) -> list[torch.Tensor]:
+        if reader is None or self.heads is None:
+            return []
+        layers = sorted(self.heads)
+        missing = [layer for layer in layers if layer not in reader.readings]
+        if missing:
+            raise UnsupportedModelError(
+                f"layers {missing} of {type(self.decoder).__name__} have no softmax attention to "
+                f"read; choose layers among {sorted(reader.readings)}"
+            )
+        found = [
+            torch.cat([reader.readings[layer][prompt] for layer in layers], dim=1)
+            for prompt in range(count)
+        ]
+        check_finite(found, self.decoder, layers)
+        return found
+
+    def _call(
+        self,
+        model: Any,
+        current: tap.Pass,
+        rows: Sequence[Sequence[int]],
+        positions: Sequence[Sequence[int]],
+        cache: Any,
+        **arguments: Any,
+    ) -> Any:
+        with tap.running(current):
+            try:
+                output = model(
+                    input_ids=torch.tensor([list(row) for row in rows], device=self.device),
+                    position_ids=torch.tensor([list(p) for p in positions], device=self.device),
+                    past_key_values=cache,
+                    use_cache=True,
+                    **arguments,
+                )
+            except tap.PassComplete:
+                return None
+        if current.last_layer is not None:
+            raise UnsupportedModelError(
+                f"layer {current.last_layer} of {type(model).__name__} did not use transformers' "
+                "attention interface, so that its attention cannot be read"
+            )
+        return output

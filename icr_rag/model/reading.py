@@ -1,0 +1,287 @@
+"""What is read from attention: per token, or per document.
+
+A reader is handed the queries and keys of a layer, after normalisation and rotary embedding, and
+computes in float32 the attention of the *query rows* alone. Two readers:
+
+- `TokenReader`: probability per token, mean over the query rows; ICR's raw material.
+- `DocumentReader`: per document and head the four readings of `READINGS`, from which head
+  profiles are made; no tensor of tokens leaves the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from icr_rag.types import Span
+
+if TYPE_CHECKING:
+    from icr_rag.model.tap import Pass
+
+#: Largest block of attention logits held at once, in elements (float32: 128 MiB).
+_MAX_LOGITS = 2**25
+
+#: Readings of a document by one head; higher is meant as more relevant. With m(row) the sum of
+#: the row's attention probabilities over the document's tokens:
+#: - lift: log of the mean of m over the query rows minus the same for the null query;
+#: - log_mass: mean over the query rows of log m;
+#: - max: mean over the query rows of the log of the largest probability in the document;
+#: - calibrated: ICR's document score from this head alone (arXiv 2410.02642, section 3).
+READINGS = ("lift", "log_mass", "max", "calibrated")
+
+#: The logarithm of attention that underflowed.
+_LEAST = torch.finfo(torch.float32).tiny
+
+
+class Reader(Protocol):
+    """Reads the layers that it wants."""
+
+    def wants(self, layer: int) -> bool:
+        """Whether this layer is read."""
+
+    def read(
+        self,
+        current: Pass,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        mask: torch.Tensor,
+        settings: Mapping[str, Any],
+    ) -> None:
+        """Read one layer.
+
+        Args:
+            current: the pass, with its tails.
+            layer: 0-indexed.
+            query: [prompt, head, row, dimension].
+            key: [prompt, key/value head, token, dimension].
+            mask: bool [prompt, 1, row, token], True where a row sees a token.
+            settings: what the model passes to its attention function (scaling, softcap, ...).
+        """
+
+
+class TokenReader:
+    """Attention per token, mean over each tail's query rows. For one prompt.
+
+    Args:
+        heads: layer -> heads to read, None for all; layers that are absent are not read.
+        sum_heads: keep only the sum over heads.
+
+    Attributes:
+        readings: layer -> one float32 tensor per tail on the CPU, [head, prefix + tail tokens],
+            or [prefix + tail tokens] with ``sum_heads``. Heads not asked for are zero.
+    """
+
+    def __init__(self, heads: Mapping[int, Sequence[int] | None], sum_heads: bool = False) -> None:
+        self.heads = heads
+        self.sum_heads = sum_heads
+        self.readings: dict[int, list[torch.Tensor]] = {}
+
+    def wants(self, layer: int) -> bool:
+        """Whether this layer is read."""
+        return layer in self.heads
+
+    def read(
+        self,
+        current: Pass,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        mask: torch.Tensor,
+        settings: Mapping[str, Any],
+    ) -> None:
+        """Read one layer; see `Reader.read`."""
+        head_count = query.shape[1]
+        chosen = self.heads[layer]
+        result = []
+        for tail in current.tails:
+            rows = slice(tail.start + tail.rows.start, tail.start + tail.rows.stop)
+            total = torch.zeros(
+                head_count if chosen is None else len(chosen), key.shape[2], device=query.device
+            )
+            for _, logits in masked_logits(query[0], key[0], mask[0, 0], rows, settings, chosen):
+                total += _softmax(logits, settings, chosen).sum(dim=1)
+            total /= rows.stop - rows.start
+            # A tail's own axis: the prefix, then its own tokens.
+            own = current.prefix_length + tail.start
+            shared = current.prefix_length + current.stem_length
+            total = torch.cat((total[:, :shared], total[:, own : own + tail.length]), dim=1)
+            if self.sum_heads:
+                result.append(total.sum(dim=0).cpu())
+            elif chosen is None:
+                result.append(total.cpu())
+            else:
+                full = torch.zeros(head_count, total.shape[1])
+                full[list(chosen)] = total.cpu()
+                result.append(full)
+        self.readings[layer] = result
+
+
+class DocumentReader:
+    """`READINGS` of every document by every head that is asked for.
+
+    The first tail of the pass is the query's, the second, if there is one, the null query's.
+    Without it ``lift`` is the logarithm of the mean mass and ``calibrated`` is not calibrated.
+
+    Args:
+        heads: layer -> heads to read, None for all; layers that are absent are not read.
+        spans: per prompt of the batch, one half-open span per document, on the axis of all
+            tokens (prefix, stem, padding included).
+
+    Attributes:
+        readings: layer -> float32 [prompt][document, head, reading] on the CPU, heads in the
+            order asked for.
+    """
+
+    def __init__(
+        self,
+        heads: Mapping[int, Sequence[int] | None],
+        spans: Sequence[Sequence[Span]],
+        token_mask: bool = True,
+    ) -> None:
+        self.heads = heads
+        self.spans = spans
+        self.token_mask = token_mask
+        self.readings: dict[int, list[torch.Tensor]] = {}
+
+    def wants(self, layer: int) -> bool:
+        """Whether this layer is read."""
+        return layer in self.heads
+
+    def read(
+        self,
+        current: Pass,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        mask: torch.Tensor,
+        settings: Mapping[str, Any],
+    ) -> None:
+        """Read one layer; see `Reader.read`."""
+        chosen = self.heads[layer]
+        self.readings[layer] = [
+            self._read_prompt(
+                current, query[prompt], key[prompt], mask[prompt % len(mask), 0], prompt, settings,
+                chosen,
+            )
+            for prompt in range(query.shape[0])
+        ]  # fmt: skip
+
+    def _read_prompt(
+        self,
+        current: Pass,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        mask: torch.Tensor,
+        prompt: int,
+        settings: Mapping[str, Any],
+        chosen: Sequence[int] | None,
+    ) -> torch.Tensor:
+        """[document, head, reading] of one prompt."""
+        spans = self.spans[prompt]
+        # Keys that the tails do not see as documents are needed for the softmax only.
+        tails = []
+        for tail in current.tails[:2]:
+            rows = slice(tail.start + tail.rows.start, tail.start + tail.rows.stop)
+            count = rows.stop - rows.start
+            tokens: torch.Tensor | None = None
+            log_mass: list[torch.Tensor] = []
+            largest: list[torch.Tensor] = []
+            for _, logits in masked_logits(query, key, mask, rows, settings, chosen):
+                attention = _softmax(logits, settings, chosen)
+                part = attention.sum(dim=1)
+                tokens = part if tokens is None else tokens + part
+                masses = [attention[..., a:b].sum(dim=-1) for a, b in spans]
+                peaks = [attention[..., a:b].amax(dim=-1) for a, b in spans]
+                log_mass.append(torch.stack(masses).clamp_min(_LEAST).log().sum(dim=-1))
+                largest.append(torch.stack(peaks).clamp_min(_LEAST).log().sum(dim=-1))
+            if tokens is None:  # a tail has at least one row
+                raise ValueError("a tail without query rows cannot be read")
+            tails.append(
+                (
+                    tokens / count,
+                    torch.stack(log_mass).sum(dim=0) / count,
+                    torch.stack(largest).sum(dim=0) / count,
+                )
+            )
+        tokens, log_mass_mean, largest_mean = tails[0]
+        null = tails[1][0] if len(tails) > 1 else None
+        lift = _log_sum(tokens, spans)
+        if null is not None:
+            lift = lift - _log_sum(null, spans)
+        calibrated = tokens if null is None else tokens - null
+        icr = torch.stack([_masked_sum(calibrated[:, a:b], self.token_mask) for a, b in spans])
+        return torch.stack((lift, log_mass_mean, largest_mean, icr), dim=-1).cpu()
+
+
+def masked_logits(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    mask: torch.Tensor,
+    rows: slice,
+    settings: Mapping[str, Any],
+    chosen: Sequence[int] | None,
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Blocks of rows with their float32 logits [head, row, token], -inf where not seen.
+
+    Args:
+        query: [head, row, dimension]; key: [key/value head, token, dimension].
+        mask: bool [row, token].
+        rows: which rows.
+        settings: the attention function's (scaling, softcap).
+        chosen: heads, None for all.
+    """
+    head_count, key_head_count = query.shape[0], key.shape[0]
+    group = head_count // key_head_count
+    if chosen is None:
+        # Heads of one group share their keys: put them side by side instead of repeating keys.
+        grouped_keys = key.float()
+    else:
+        index = torch.tensor(list(chosen), device=query.device)
+        query, group = query[index], 1
+        grouped_keys = key[index // (head_count // key_head_count)].float()
+    heads_read = query.shape[0]
+    scaling = settings.get("scaling")
+    if scaling is None:
+        scaling = query.shape[-1] ** -0.5
+    softcap = settings.get("softcap")
+    block = max(1, _MAX_LOGITS // (heads_read * key.shape[1]))
+    for begin in range(rows.start, rows.stop, block):
+        part = slice(begin, min(begin + block, rows.stop))
+        count = part.stop - part.start
+        packed = query[:, part].float().reshape(-1, group * count, query.shape[-1])
+        logits = (packed @ grouped_keys.transpose(1, 2)).mul_(scaling)
+        logits = logits.view(heads_read, count, -1)
+        if softcap is not None:
+            logits = torch.tanh(logits / softcap) * softcap
+        yield part, logits.masked_fill_(~mask[part], float("-inf"))
+
+
+def _softmax(
+    logits: torch.Tensor, settings: Mapping[str, Any], chosen: Sequence[int] | None
+) -> torch.Tensor:
+    """Attention probabilities [head, row, token]."""
+    sinks = settings.get("s_aux")
+    if sinks is None:
+        return logits.softmax(dim=-1)
+    # A learned sink (gpt-oss) takes part in the softmax and is then dropped.
+    sinks = (sinks if chosen is None else sinks[list(chosen)]).float().view(-1, 1, 1)
+    with_sink = torch.cat((logits, sinks.expand(-1, logits.shape[1], 1)), dim=-1)
+    return with_sink.softmax(dim=-1)[..., :-1]
+
+
+def _log_sum(tokens: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
+    """[document, head]: log of the sum over each span of [head, token]."""
+    sums = torch.stack([tokens[:, a:b].sum(dim=-1) for a, b in spans])
+    return sums.clamp_min(_LEAST).log()
+
+
+def _masked_sum(tokens: torch.Tensor, token_mask: bool) -> torch.Tensor:
+    """[head]: the sum over [head, token] without each head's low outliers, as ICR drops them."""
+    if not token_mask or tokens.shape[1] < 2:
+        return tokens.sum(dim=-1)
+    deviation = tokens.std(dim=-1, keepdim=True)
+    kept = (tokens > tokens.mean(dim=-1, keepdim=True) - 2 * deviation) | (deviation == 0)
+    return (tokens * kept).sum(dim=-1)

@@ -1,0 +1,153 @@
+"""Profiles: which layers and heads to read, with which weights, found by profiling a model.
+
+A profile is a JSON file that says where it comes from. ``profile=FILE`` makes a reranker read it;
+some ship with the library, see `icr_rag.presets`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from icr_rag.errors import ConfigError
+
+#: What `HeadWeight.reading` may be; `icr_rag.model.reading.READINGS` says what each is.
+Reading = Literal["lift", "log_mass", "max", "calibrated"]
+
+
+class Shape(BaseModel):
+    """What tells models apart in their configuration, whatever they are called."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model_type: str
+    num_hidden_layers: int
+    hidden_size: int
+    num_attention_heads: int
+
+    @classmethod
+    def of(cls, config: Any) -> Shape:
+        """The shape of a transformers text configuration."""
+        return cls(
+            model_type=config.model_type,
+            num_hidden_layers=config.num_hidden_layers,
+            hidden_size=config.hidden_size,
+            num_attention_heads=config.num_attention_heads,
+        )
+
+
+class HeadWeight(BaseModel):
+    """One reading of one head, 0-indexed, and its signed weight.
+
+    The reading is standardised over the candidates before it is weighted.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layer: int = Field(ge=0)
+    head: int = Field(ge=0)
+    reading: Reading = "lift"
+    weight: float = Field(1.0, allow_inf_nan=False)
+
+
+class Profile(BaseModel):
+    """A selection of layers or heads for one model and one way of reading.
+
+    Attributes:
+        scoring, framework: what it was made for; it is used for nothing else.
+        layers: window (first, last), 0-indexed, inclusive: the heads of these layers added up
+            as ICR does, where there are no ``heads``.
+        heads: weighted readings; their sum is the attention score.
+        likelihood_weight: for scoring="mixed": weight of the standardised query likelihood.
+        model, revision: what the profile was made on, for people.
+        shape: of that model; another one is refused.
+        data: what it was chosen on: names, numbers of queries and documents, labels or none.
+        method: how it was chosen.
+        measured: figures of its making, cross-validated where the name says so.
+        curve: per layer, nDCG@10 and its confidence band, as `icr_rag.profiling` makes it.
+        created: date, ISO 8601. versions: of what computed it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    format: Literal[1] = 1
+    scoring: Literal["attention", "mixed"] = "attention"
+    framework: Literal["listwise", "setwise", "pointwise"] = "listwise"
+    layers: tuple[int, int] | None = None
+    heads: tuple[HeadWeight, ...] = ()
+    likelihood_weight: float = Field(0.0, allow_inf_nan=False)
+    model: str
+    revision: str | None = None
+    shape: Shape
+    data: dict[str, Any] = Field(default_factory=dict)
+    method: str = ""
+    measured: dict[str, Any] = Field(default_factory=dict)
+    curve: dict[str, Any] | None = None
+    created: str = ""
+    versions: dict[str, str | None] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self) -> Profile:
+        if not self.heads and self.layers is None:
+            raise ValueError("a profile needs heads or layers")
+        if self.layers is not None and not 0 <= self.layers[0] <= self.layers[1]:
+            raise ValueError(f"layers={self.layers} is not a window (first, last)")
+        deepest = self.shape.num_hidden_layers
+        if self.layers is not None and self.layers[1] >= deepest:
+            raise ValueError(f"layers={self.layers}, but the model has layers 0 to {deepest - 1}")
+        for item in self.heads:
+            if item.layer >= deepest or item.head >= self.shape.num_attention_heads:
+                raise ValueError(f"layer {item.layer}, head {item.head} is not in {self.shape}")
+        named = [(item.layer, item.head, item.reading) for item in self.heads]
+        if len(set(named)) != len(named):
+            raise ValueError("a head's reading is listed twice")
+        if self.scoring == "mixed" and self.framework != "pointwise":
+            raise ValueError("scoring='mixed' goes with framework='pointwise' only")
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path) -> Profile:
+        """Read a JSON file.
+
+        Raises:
+            ConfigError: if it cannot be read or is no profile; names what is wrong.
+        """
+        path = Path(path).expanduser()
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(
+                f"profile={str(path)!r} cannot be read: {error.strerror}; "
+                "`icr-rag profile` makes one"
+            ) from error
+        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            raise ConfigError(f"profile={str(path)!r} is not JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"profile={str(path)!r} is not a JSON object")
+        try:
+            return cls(**values)
+        except (ValidationError, TypeError) as error:
+            raise ConfigError(f"profile={str(path)!r} is no profile: {_first(error)}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write a JSON file that `load` reads; whole or not at all.
+
+        Raises:
+            DataError: if it cannot be written.
+        """
+        from icr_rag.evaluation.files import write_whole
+
+        text = json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False)
+        write_whole(Path(path), [text, "\n"])
+
+
+def _first(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    item = error.errors()[0]
+    place = ".".join(map(str, item["loc"]))
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message

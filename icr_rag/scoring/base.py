@@ -1,0 +1,68 @@
+"""What scorers share: the cost of a call, and the prompts that inputs are measured by.
+
+A *scorer* judges documents by one mechanism. Which of these methods it has depends on the
+framework it is for; all take token ids as its ``prompts`` encode them and add to a `Cost`:
+
+- ``score_each(query_ids, documents, cost)``: pointwise; one score per document, higher is better;
+- ``score(query_ids, documents, cost)``: listwise; one per document of one window;
+- ``pick(query_ids, sets, cost)``: setwise; per set, the place of its most relevant document;
+- ``prefer(query_ids, pairs, cost)``: pairwise; per pair, a margin, above 0 for the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from icr_rag.model.loading import Engine
+
+#: A query or a document as token ids.
+Ids = Sequence[int]
+
+
+@dataclass
+class Cost:
+    """What one ranking cost so far; see `icr_rag.types.Usage`."""
+
+    tokens: int = 0
+    windows: int = 0
+    calls: int = 0
+    generated_tokens: int = 0
+    repairs: int = 0
+    seconds: dict[str, float] = field(
+        default_factory=lambda: {"prompt": 0.0, "forward": 0.0, "score": 0.0}
+    )
+
+
+class Prompts(Protocol):
+    """How a scorer's prompts take up tokens."""
+
+    def encode_query(self, query: str) -> list[int]:
+        """Token ids of the query's text."""
+
+    def encode_documents(self, contents: Sequence[str]) -> list[list[int]]:
+        """Token ids of each document's text."""
+
+    def overhead(self, query_ids: Ids) -> int:
+        """Most tokens of a prompt that are not documents."""
+
+    def document_cost(self, document_ids: Ids, count: int) -> int:
+        """Tokens that a document takes up as one of ``count``."""
+
+
+class Scorer(Protocol):
+    """What every scorer has.
+
+    Attributes:
+        engine: the model.
+        prompts: its prompts.
+        layers: the layers whose attention is read, ascending; empty where none is.
+        together: how many documents must fit in one prompt.
+    """
+
+    engine: Engine
+    prompts: Any
+    layers: list[int]
+    together: int

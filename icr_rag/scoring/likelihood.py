@@ -1,0 +1,109 @@
+"""Pointwise likelihood: of the query given a document, or of "yes" against "no".
+
+- Query likelihood (UPR, arXiv 2204.07496, section 2.2): the mean over the query's tokens of their
+  log-probability when the model is to write a question to the document.
+- Yes/no (arXiv 2310.14122, section 3; Qwen3-Reranker, arXiv 2506.05176): the log-probability of
+  "yes" minus that of "no" as the answer to whether the document is relevant.
+
+Scores depend on the query and the document alone, not on other candidates. Higher is better.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+
+from icr_rag.config import RerankerConfig
+from icr_rag.model.batch import run_batch
+from icr_rag.model.loading import Engine
+from icr_rag.scoring.base import Cost, Ids
+from icr_rag.scoring.label_tokens import LabelTokens
+from icr_rag.templates import QueryLikelihoodPrompts, YesNoPrompts
+
+
+class QueryLikelihoodScorer:
+    """Scores each document by the likelihood of the query after it.
+
+    Args:
+        engine: the model, with its LM head.
+        config: prefill_chunk.
+    """
+
+    together = 1
+
+    def __init__(self, engine: Engine, config: RerankerConfig) -> None:
+        self.engine = engine
+        self.config = config
+        self.layers: list[int] = []
+        with engine.lock:
+            self.prompts = QueryLikelihoodPrompts(engine.tokenizer)
+
+    def score_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
+        """Mean log-probability of the query's tokens, in nats per token, at most 0."""
+        started = time.perf_counter()
+        batch = self.prompts.build(query_ids, documents)
+        result = run_batch(
+            self.engine,
+            batch,
+            reduce=query_log_likelihood(query_ids),
+            chunk=self.config.prefill_chunk,
+        )
+        count_batch(cost, batch.tokens, len(documents), started)
+        return [float(output) for output in result.outputs]
+
+
+class YesNoScorer:
+    """Scores each document by how much likelier "yes" is than "no".
+
+    Args:
+        engine: the model, with its LM head.
+        config: yes_no_template, prefill_chunk.
+    """
+
+    together = 1
+
+    def __init__(self, engine: Engine, config: RerankerConfig) -> None:
+        self.engine = engine
+        self.config = config
+        self.layers: list[int] = []
+        with engine.lock:
+            self.prompts = YesNoPrompts(engine.tokenizer, config.yes_no_template)
+            self._answers = LabelTokens(self.prompts, self.prompts.labels)
+
+    def score_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
+        """log P(yes) - log P(no): 0 is undecided."""
+        started = time.perf_counter()
+        batch = self.prompts.build(query_ids, documents, self._answers.tails)
+        result = run_batch(
+            self.engine, batch, reduce=self._answers, chunk=self.config.prefill_chunk
+        )
+        count_batch(cost, batch.tokens, len(documents), started)
+        return [float(yes - no) for yes, no in result.outputs]
+
+
+class query_log_likelihood:
+    """Makes of logits the mean log-probability of the query's tokens.
+
+    The row of the last token before the query gives its first token, and so on.
+    """
+
+    def __init__(self, query_ids: Ids) -> None:
+        self.query_ids = query_ids
+
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+        """[prompt], from logits [prompt, 1 + tail tokens, vocabulary]."""
+        count = len(self.query_ids)
+        targets = torch.tensor(list(self.query_ids), device=logits.device)
+        probabilities = logits[:, :count].log_softmax(dim=-1)
+        index = targets[None, :, None].expand(len(logits), -1, 1)
+        return probabilities.gather(-1, index)[..., 0].mean(dim=-1)
+
+
+def count_batch(cost: Cost, tokens: int, prompts: int, started: float) -> None:
+    """Add one batch of prompts to the cost of a call."""
+    cost.tokens += tokens
+    cost.calls += prompts
+    cost.windows += 1
+    cost.seconds["forward"] += time.perf_counter() - started

@@ -1,0 +1,165 @@
+"""Which layers and heads a reranker reads: settings, profile, preset, in this order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from icr_rag.config import RerankerConfig
+from icr_rag.errors import ConfigError
+from icr_rag.presets import auto_layers, preset_profile
+from icr_rag.profiles import HeadWeight, Profile, Shape
+from icr_rag.scoring.registry import resolve_framework
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is read.
+
+    Attributes:
+        layers: ascending, 0-indexed; nothing above the last is run.
+        heads: layer -> heads read, None for all of that layer.
+        weights: weighted readings; None for ICR's own sum over all that is read.
+        likelihood_weight: of the query likelihood in mixed scoring.
+        source: where the selection comes from, as a clause.
+    """
+
+    layers: list[int]
+    heads: dict[int, list[int] | None]
+    weights: tuple[HeadWeight, ...] | None
+    likelihood_weight: float
+    source: str
+
+
+#: Weight of attention beside a query likelihood of weight 1, where no profile says better.
+MIXED_ATTENTION_WEIGHT = 0.5
+
+
+def select_heads(config: RerankerConfig, text_config: Any) -> Selection:
+    """The selection for a configuration and a model.
+
+    Explicit ``heads`` or ``layers`` go before everything. Else ``profile=FILE`` is read, else the
+    preset for a model of this shape is taken, else a window of middle layers.
+
+    Args:
+        config: model, layers, heads, reading, profile, scoring, framework.
+        text_config: transformers configuration of the whole model, not of a truncated one.
+
+    Raises:
+        ConfigError: if the model lacks these layers or heads, or the profile is for another
+            model, scoring or framework.
+    """
+    heads_given = isinstance(config.heads, tuple)
+    if config.profile is not None:
+        profile: Profile | None = _checked(Profile.load(config.profile), config, text_config)
+        source = f"profile {config.profile}"
+    elif _leaves_the_choice(config):
+        framework = resolve_framework(config.scoring, config.framework)
+        profile = preset_profile(text_config, config.scoring, framework)
+        source = "" if profile is None else profile.method
+    else:
+        profile = None
+    if profile is not None and profile.heads and not heads_given:
+        return _of_weights(profile.heads, profile.likelihood_weight, source)
+    if profile is not None and profile.layers is not None:
+        first, last = profile.layers
+        return _uniform(config, list(range(first, last + 1)), None, source, text_config)
+    if heads_given:
+        return _uniform(config, [], config.heads, "as asked for", text_config)
+    layers, source = _layers(config, text_config)
+    return _uniform(config, layers, None, source, text_config)
+
+
+#: Settings of ICR's own sum. Who changes one asks for that sum, not for weighted heads.
+_OWN_SUM = ("aggregation", "token_mask", "calibration")
+
+
+def _leaves_the_choice(config: RerankerConfig) -> bool:
+    """Whether what is read is left to the presets."""
+    if config.score_mode == "lift":
+        return False
+    fields = type(config).model_fields
+    return all(
+        getattr(config, name) == fields[name].default
+        for name in ("layers", "heads", "reading", *_OWN_SUM)
+    )
+
+
+def _layers(config: RerankerConfig, text_config: Any) -> tuple[list[int], str]:
+    count = text_config.num_hidden_layers
+    if config.layers == "all":
+        return list(range(count)), "as asked for"
+    if config.layers == "auto":
+        return auto_layers(text_config)
+    first, last = config.layers
+    if last >= count:
+        raise ConfigError(
+            f"layers=({first}, {last}), but {config.model} has layers 0 to {count - 1}"
+        )
+    return list(range(first, last + 1)), "as asked for"
+
+
+def _uniform(
+    config: RerankerConfig,
+    layers: Sequence[int],
+    pairs: Any,
+    source: str,
+    text_config: Any,
+) -> Selection:
+    """All heads of ``layers``, or these (layer, head) pairs, each with the same weight."""
+    count, head_count = text_config.num_hidden_layers, text_config.num_attention_heads
+    heads: dict[int, list[int] | None]
+    if pairs is None:
+        heads = dict.fromkeys(layers)
+        pairs = [(layer, head) for layer in layers for head in range(head_count)]
+    else:
+        for layer, head in pairs:
+            if layer >= count or head >= head_count:
+                raise ConfigError(
+                    f"heads contains ({layer}, {head}), but {config.model} has layers 0 to "
+                    f"{count - 1} with heads 0 to {head_count - 1}"
+                )
+        layers = sorted({layer for layer, _ in pairs})
+        heads = {layer: [head for at, head in pairs if at == layer] for layer in layers}
+    reading = config.reading
+    if config.scoring == "mixed" and reading == "auto":
+        reading = "lift"
+    published = reading == "auto" or (reading == "calibrated" and config.scoring == "attention")
+    if published:
+        return Selection(list(layers), heads, None, 0.0, source)
+    weight = 1.0 / len(pairs)
+    if config.scoring == "mixed":
+        weight *= MIXED_ATTENTION_WEIGHT
+    weights = tuple(
+        HeadWeight(layer=layer, head=head, reading=reading, weight=weight)
+        for layer, head in sorted(pairs)
+    )
+    return Selection(list(layers), heads, weights, 1.0, source)
+
+
+def _of_weights(
+    weights: tuple[HeadWeight, ...], likelihood_weight: float, source: str
+) -> Selection:
+    layers = sorted({item.layer for item in weights})
+    heads: dict[int, list[int] | None] = {
+        layer: sorted({item.head for item in weights if item.layer == layer}) for layer in layers
+    }
+    return Selection(layers, heads, weights, likelihood_weight, source)
+
+
+def _checked(profile: Profile, config: RerankerConfig, text_config: Any) -> Profile:
+    framework = resolve_framework(config.scoring, config.framework)
+    shape = Shape.of(text_config)
+    if profile.shape != shape:
+        raise ConfigError(
+            f"profile={config.profile!r} was made for {profile.model} ({profile.shape}), but "
+            f"{config.model} is {shape}; make one with `icr-rag profile`"
+        )
+    if (profile.scoring, profile.framework) != (config.scoring, framework):
+        raise ConfigError(
+            f"profile={config.profile!r} was made for scoring={profile.scoring!r} and "
+            f"framework={profile.framework!r}, not for {config.scoring!r} and {framework!r}; set "
+            "these two, or make another one"
+        )
+    return profile
