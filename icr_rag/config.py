@@ -277,6 +277,7 @@ class RerankerConfig(BaseModel):
             raise ValueError(
                 "score_mode='lift' goes with scoring='attention' and framework='listwise' only"
             )
+        self._check_prompt_settings(framework)
         if self.reading == "lift" and self.calibration == "none":
             raise ValueError("reading='lift' compares with the null query; set calibration='null'")
         explicit = [
@@ -292,6 +293,23 @@ class RerankerConfig(BaseModel):
         if self.device_map is not None and self.device != "auto":
             raise ValueError("device and device_map exclude each other; set one of them")
         return self
+
+    def _check_prompt_settings(self, framework: str) -> None:
+        """Settings of prompts that this way of scoring has not must not be silently ignored."""
+        joint_attention = self.scoring == "attention" and framework in ("listwise", "setwise")
+        applies = {
+            "instruction": joint_attention,
+            "double_query": joint_attention,
+            "order": joint_attention,
+            "window": framework == "listwise",
+            "stride": framework == "listwise",
+        }
+        for name, does in applies.items():
+            if not does and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} means nothing with scoring={self.scoring!r} "
+                    f"and framework={framework!r}; leave it out"
+                )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RerankerConfig:

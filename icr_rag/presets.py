@@ -76,6 +76,7 @@ def _published(model: str, pairs: str, source: str) -> tuple[HeadPreset, ...]:
     return (HeadPreset(model, "attention", "listwise", weights, 0.0, source),)
 
 
+#: Of several for one way of scoring, the first has the framework that ``framework="auto"`` takes.
 HEAD_PRESETS: dict[Shape, tuple[HeadPreset, ...]] = {
     _shape("qwen3", 36, 2560, 32): _published(
         "Qwen/Qwen3-4B-Instruct-2507",
@@ -101,10 +102,11 @@ def preset_profile(config: Any, scoring: str, framework: str) -> Profile | None:
 
     Args:
         config: a transformers text configuration of the whole model.
+        framework: "auto": the one that serves this model best.
     """
     shape = Shape.of(config)
     for preset in HEAD_PRESETS.get(shape, ()):
-        if (preset.scoring, preset.framework) == (scoring, framework):
+        if preset.scoring == scoring and framework in ("auto", preset.framework):
             return Profile(
                 scoring=preset.scoring,
                 framework=preset.framework,

@@ -138,24 +138,6 @@ class PromptBuilder(Encoder):
         null = None if self._null_ids is None else self._tail(self._null_ids)
         return Prompt(prefix, spans, self._tail(query_ids), null)
 
-    def build_single(self, query_ids: Sequence[int], documents: Sequence[Sequence[int]]) -> Any:
-        """A `PromptBatch` with one prompt per document, without numbers.
-
-        Tails end with their last query row: nothing that stands behind is seen from there.
-        """
-        from icr_rag.model.batch import PromptBatch
-
-        end = self._label_ids if self.double_query else self._instruction_ids
-        tails = [self._tail(query_ids)]
-        if self._null_ids is not None:
-            tails.append(self._tail(self._null_ids))
-        return PromptBatch(
-            self._header_ids,
-            [[*ids, *self._separator_ids, *end] for ids in documents],
-            [[Span(0, len(ids))] for ids in documents],
-            [Tail(tail.token_ids[: tail.rows.stop], tail.rows) for tail in tails],
-        )
-
     def _tail(self, query_ids: Sequence[int]) -> Tail:
         before: list[int] = []
         if self.double_query:

@@ -233,10 +233,10 @@ class Reranker:
     def read_attention(self, query: str, documents: Sequence[DocumentLike]) -> AttentionReading:
         """The readings that `rank` adds up, for one prompt with all documents.
 
-        For ``scoring="attention"`` with all documents in one prompt (listwise, setwise).
+        Where ranking does not read such a prompt, because it is pointwise or reads no attention,
+        the same layers are read, all heads, or those of all layers.
 
         Raises:
-            ConfigError: for another way of scoring.
             InputError: for a blank query, no documents, or only blank ones.
             PromptTooLongError: if the documents do not fit in one prompt.
         """
@@ -246,11 +246,12 @@ class Reranker:
             raise InputError("read_attention needs at least one document that is not blank")
         scorer = self._ensure_scorer()
         if not hasattr(scorer, "build"):
-            raise ConfigError(
-                f"read_attention with scoring={self.config.scoring!r} and framework="
-                f"{self.config.framework!r}; it reads one prompt with all documents: set "
-                "scoring='attention' and framework='listwise'"
-            )
+            from icr_rag.scoring.attention import AttentionScorer
+
+            layers = (scorer.layers[0], scorer.layers[-1]) if scorer.layers else "all"
+            changes = {"scoring": "attention", "framework": "listwise", "profile": None}
+            config = self.config.replace(layers=layers, heads="all", reading="auto", **changes)
+            scorer = AttentionScorer(scorer.engine, config)
         inputs = RankInputs(scorer, self.config, query, given)
         everything = range(len(inputs.token_ids))
         if not inputs.fits(everything):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ class Selection:
     """What is read.
 
     Attributes:
+        framework: "auto" replaced.
         layers: ascending, 0-indexed; nothing above the last is run.
         heads: layer -> heads read, None for all of that layer.
         weights: weighted readings; None for ICR's own sum over all that is read.
@@ -25,6 +25,7 @@ class Selection:
         source: where the selection comes from, as a clause.
     """
 
+    framework: str
     layers: list[int]
     heads: dict[int, list[int] | None]
     weights: tuple[HeadWeight, ...] | None
@@ -50,29 +51,41 @@ def select_heads(config: RerankerConfig, text_config: Any) -> Selection:
         ConfigError: if the model lacks these layers or heads, or the profile is for another
             model, scoring or framework.
     """
-    heads_given = isinstance(config.heads, tuple)
+    framework = resolve_framework(config.scoring, config.framework)
     if config.profile is not None:
         profile: Profile | None = _checked(Profile.load(config.profile), config, text_config)
         source = f"profile {config.profile}"
     elif _leaves_the_choice(config):
-        framework = resolve_framework(config.scoring, config.framework)
-        profile = preset_profile(text_config, config.scoring, framework)
+        profile = preset_profile(text_config, config.scoring, _prompts_of(config.framework))
         source = "" if profile is None else profile.method
     else:
         profile = None
-    if profile is not None and profile.heads and not heads_given:
-        return _of_weights(profile.heads, profile.likelihood_weight, source)
+    if profile is not None:
+        framework = profile.framework if config.framework == "auto" else config.framework
+        if profile.heads:
+            return _of_weights(framework, profile.heads, profile.likelihood_weight, source)
     if profile is not None and profile.layers is not None:
         first, last = profile.layers
-        return _uniform(config, list(range(first, last + 1)), None, source, text_config)
-    if heads_given:
-        return _uniform(config, [], config.heads, "as asked for", text_config)
-    layers, source = _layers(config, text_config)
-    return _uniform(config, layers, None, source, text_config)
+        pairs: Any = [
+            (layer, head)
+            for layer in range(first, last + 1)
+            for head in range(text_config.num_attention_heads)
+        ]
+    elif isinstance(config.heads, tuple):
+        pairs, source = config.heads, "as asked for"
+    else:
+        layers, source = _layers(config, text_config)
+        pairs = [
+            (layer, head) for layer in layers for head in range(text_config.num_attention_heads)
+        ]
+    _check_heads(pairs, config, text_config)
+    return _uniform(framework, config, pairs, text_config.num_attention_heads, source)
 
 
 #: Settings of ICR's own sum. Who changes one asks for that sum, not for weighted heads.
 _OWN_SUM = ("aggregation", "token_mask", "calibration")
+#: Settings of ICR's own prompt with all documents.
+_OWN_PROMPT = ("instruction", "double_query", "order", "window", "stride")
 
 
 def _leaves_the_choice(config: RerankerConfig) -> bool:
@@ -82,7 +95,7 @@ def _leaves_the_choice(config: RerankerConfig) -> bool:
     fields = type(config).model_fields
     return all(
         getattr(config, name) == fields[name].default
-        for name in ("layers", "heads", "reading", *_OWN_SUM)
+        for name in ("layers", "heads", "reading", *_OWN_SUM, *_OWN_PROMPT)
     )
 
 
@@ -100,34 +113,38 @@ def _layers(config: RerankerConfig, text_config: Any) -> tuple[list[int], str]:
     return list(range(first, last + 1)), "as asked for"
 
 
-def _uniform(
-    config: RerankerConfig,
-    layers: Sequence[int],
-    pairs: Any,
-    source: str,
-    text_config: Any,
-) -> Selection:
-    """All heads of ``layers``, or these (layer, head) pairs, each with the same weight."""
+def _check_heads(pairs: Any, config: RerankerConfig, text_config: Any) -> None:
     count, head_count = text_config.num_hidden_layers, text_config.num_attention_heads
-    heads: dict[int, list[int] | None]
-    if pairs is None:
-        heads = dict.fromkeys(layers)
-        pairs = [(layer, head) for layer in layers for head in range(head_count)]
-    else:
-        for layer, head in pairs:
-            if layer >= count or head >= head_count:
-                raise ConfigError(
-                    f"heads contains ({layer}, {head}), but {config.model} has layers 0 to "
-                    f"{count - 1} with heads 0 to {head_count - 1}"
-                )
-        layers = sorted({layer for layer, _ in pairs})
-        heads = {layer: [head for at, head in pairs if at == layer] for layer in layers}
+    for layer, head in pairs:
+        if layer >= count or head >= head_count:
+            raise ConfigError(
+                f"heads contains ({layer}, {head}), but {config.model} has layers 0 to "
+                f"{count - 1} with heads 0 to {head_count - 1}"
+            )
+
+
+def _prompts_of(framework: str) -> str:
+    """Setwise reads the same prompts as listwise, so that a profile serves both."""
+    return "listwise" if framework == "setwise" else framework
+
+
+def _uniform(
+    framework: str, config: RerankerConfig, pairs: Any, head_count: int, source: str
+) -> Selection:
+    """These (layer, head) pairs, each with the same weight."""
+    layers = sorted({layer for layer, _ in pairs})
+    heads: dict[int, list[int] | None] = {
+        layer: [head for at, head in pairs if at == layer] for layer in layers
+    }
+    # Reading all heads of a layer at once is cheaper.
+    heads = {
+        k: None if chosen and len(chosen) == head_count else chosen for k, chosen in heads.items()
+    }
     reading = config.reading
-    if config.scoring == "mixed" and reading == "auto":
-        reading = "lift"
-    published = reading == "auto" or (reading == "calibrated" and config.scoring == "attention")
-    if published:
-        return Selection(list(layers), heads, None, 0.0, source)
+    if reading == "auto":
+        reading = "log_mass" if config.scoring == "mixed" else "calibrated"
+    if reading == "calibrated" and config.scoring == "attention":
+        return Selection(framework, layers, heads, None, 0.0, source)
     weight = 1.0 / len(pairs)
     if config.scoring == "mixed":
         weight *= MIXED_ATTENTION_WEIGHT
@@ -135,31 +152,33 @@ def _uniform(
         HeadWeight(layer=layer, head=head, reading=reading, weight=weight)
         for layer, head in sorted(pairs)
     )
-    return Selection(list(layers), heads, weights, 1.0, source)
+    return Selection(framework, layers, heads, weights, 1.0, source)
 
 
 def _of_weights(
-    weights: tuple[HeadWeight, ...], likelihood_weight: float, source: str
+    framework: str, weights: tuple[HeadWeight, ...], likelihood_weight: float, source: str
 ) -> Selection:
     layers = sorted({item.layer for item in weights})
     heads: dict[int, list[int] | None] = {
         layer: sorted({item.head for item in weights if item.layer == layer}) for layer in layers
     }
-    return Selection(layers, heads, weights, likelihood_weight, source)
+    return Selection(framework, layers, heads, weights, likelihood_weight, source)
 
 
 def _checked(profile: Profile, config: RerankerConfig, text_config: Any) -> Profile:
-    framework = resolve_framework(config.scoring, config.framework)
     shape = Shape.of(text_config)
     if profile.shape != shape:
         raise ConfigError(
             f"profile={config.profile!r} was made for {profile.model} ({profile.shape}), but "
             f"{config.model} is {shape}; make one with `icr-rag profile`"
         )
-    if (profile.scoring, profile.framework) != (config.scoring, framework):
+    if profile.scoring != config.scoring or _prompts_of(config.framework) not in (
+        "auto",
+        _prompts_of(profile.framework),
+    ):
         raise ConfigError(
             f"profile={config.profile!r} was made for scoring={profile.scoring!r} and "
-            f"framework={profile.framework!r}, not for {config.scoring!r} and {framework!r}; set "
-            "these two, or make another one"
+            f"framework={profile.framework!r}, not for {config.scoring!r} and "
+            f"{config.framework!r}; set these two, or make another one"
         )
     return profile

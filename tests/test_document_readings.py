@@ -63,22 +63,16 @@ def test_joint_readings_equal_eager_maps(family, tokenizer):
 
 
 @pytest.mark.parametrize("chunk", [None, 1])
-@pytest.mark.parametrize("double_query", [False, True])
-def test_pointwise_readings_equal_eager_maps(family, tokenizer, chunk, double_query):
+def test_pointwise_readings_equal_eager_maps(family, tokenizer, chunk):
     _, model = family
     reranker = Reranker.from_model(
-        model,
-        tokenizer,
-        framework="pointwise",
-        layers=(1, 3),
-        prefill_chunk=chunk,
-        double_query=double_query,
+        model, tokenizer, framework="pointwise", layers=(1, 3), prefill_chunk=chunk
     )
     scorer = reranker._ensure_scorer()
     query = scorer.prompts.encode_query(QUERY)
     ids = scorer.prompts.encode_documents(DOCUMENTS)
     found = scorer.read_documents(query, ids, Cost())
-    batch = scorer.prompts.build_single(query, ids)
+    batch = scorer.prompts.build(query, ids)
     for document, body in enumerate(batch.bodies):
         prefix = [*batch.head_ids, *body]
         at = len(batch.head_ids)
@@ -87,9 +81,19 @@ def test_pointwise_readings_equal_eager_maps(family, tokenizer, chunk, double_qu
         assert_readings(found[document : document + 1], wanted)
 
 
+def test_without_a_null_query_its_rows_are_not_run(llama, tokenizer):
+    def tokens(reading):
+        reranker = Reranker.from_model(
+            llama, tokenizer, framework="pointwise", layers=(1, 3), reading=reading
+        )
+        return reranker.rank(QUERY, DOCUMENTS).usage.tokens
+
+    assert tokens("lift") - tokens("log_mass") == len(DOCUMENTS) * len(" N/A")
+
+
 def test_mixed_reads_both_from_one_pass(family, tokenizer):
     _, model = family
-    mixed = Reranker.from_model(model, tokenizer, scoring="mixed", layers=(1, 2))
+    mixed = Reranker.from_model(model, tokenizer, scoring="mixed", layers=(1, 2), reading="lift")
     likelihood = Reranker.from_model(model, tokenizer, scoring="likelihood")
     scorer = mixed._ensure_scorer()
     query = scorer.prompts.encode_query(QUERY)

@@ -11,7 +11,6 @@ from icr_rag.frameworks.pairwise import rank_pairwise
 from icr_rag.frameworks.pointwise import rank_pointwise
 from icr_rag.frameworks.result import WindowedScores
 from icr_rag.frameworks.setwise import rank_setwise
-from icr_rag.scoring.registry import resolve_framework
 
 if TYPE_CHECKING:
     from icr_rag.inputs import RankInputs
@@ -34,7 +33,7 @@ def rank_inputs(
     def of(items: Sequence[int]) -> list[list[int]]:
         return [ids[item] for item in items]
 
-    framework = resolve_framework(config.scoring, config.framework)
+    framework = scorer.framework
     if framework == "pointwise":
         return rank_pointwise(len(ids), lambda items: scorer.score_each(query, of(items), cost))
     if framework == "setwise":

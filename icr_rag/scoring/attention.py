@@ -38,6 +38,7 @@ class AttentionScorer:
         self.engine = engine
         self.config = config
         self.selection = select_heads(config, engine.text_config)
+        self.framework = self.selection.framework
         self.layers = self.selection.layers
         with engine.lock:
             self.prompts = PromptBuilder(

@@ -57,12 +57,14 @@ class Scorer(Protocol):
 
     Attributes:
         engine: the model.
+        framework: what it is for, "auto" replaced.
         prompts: its prompts.
         layers: the layers whose attention is read, ascending; empty where none is.
         together: how many documents must fit in one prompt.
     """
 
     engine: Engine
+    framework: str
     prompts: Any
     layers: list[int]
     together: int

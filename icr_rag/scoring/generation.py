@@ -35,6 +35,7 @@ class GenerationScorer:
     def __init__(self, engine: Engine, config: RerankerConfig, framework: str) -> None:
         self.engine = engine
         self.config = config
+        self.framework = framework
         self.layers: list[int] = []
         self.together = {"pointwise": 1, "setwise": config.set_size}.get(framework, 2)
         with engine.lock:

@@ -34,6 +34,7 @@ class LabelLikelihoodScorer:
     def __init__(self, engine: Engine, config: RerankerConfig, framework: str) -> None:
         self.engine = engine
         self.config = config
+        self.framework = framework
         self.layers: list[int] = []
         self.together = config.set_size if framework == "setwise" else 2
         self._labels: dict[int, LabelTokens] = {}

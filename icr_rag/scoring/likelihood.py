@@ -31,6 +31,7 @@ class QueryLikelihoodScorer:
         config: prefill_chunk.
     """
 
+    framework = "pointwise"
     together = 1
 
     def __init__(self, engine: Engine, config: RerankerConfig) -> None:
@@ -62,6 +63,7 @@ class YesNoScorer:
         config: yes_no_template, prefill_chunk.
     """
 
+    framework = "pointwise"
     together = 1
 
     def __init__(self, engine: Engine, config: RerankerConfig) -> None:

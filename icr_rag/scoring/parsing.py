@@ -134,12 +134,12 @@ def _answer(text: str) -> str:
 
 # A number by itself, with its noun: not 2nd, covid-19, 2.5 or 30%.
 _NUMBER = re.compile(
-    rf"(?:\b(?P<noun>{_NOUN})[\s_#:.-]{{0,3}}|(?<!\w)(?<!\d\.)(?<![^\W\d_]-))"
+    rf"(?:\b(?P<noun>{_NOUN})[ \t_#:.-]{{0,3}}|(?<!\w)(?<!\d\.)(?<![^\W\d_]-))"
     r"(?P<digits>(?:(?<=\[)[-−])?\d+)(?!\w|%|\.\d)",
     re.IGNORECASE,
 )
 _BRACKETED = re.compile(r"\[[^\[\]]*\]")
-_MARKER = re.compile(r"^[ \t*>-]*(?P<number>\d{1,9})[.):](?=\s)", re.MULTILINE)
+_MARKER = re.compile(r"^[ \t*>-]*(?P<number>\d{1,9})[.):](?=\s|\Z)", re.MULTILINE)
 _AFTER_MARKER = re.compile(r"[.):\s*_`\"-]*")
 _SEPARATORS = re.compile(r"(?:[\s\[\](){}<>≻→»,;|/&=*_`'\"\\+~–-]|and|then)*")
 _ARROW = re.compile(r"[>≻→»]")
@@ -167,15 +167,17 @@ def _identifiers(text: str) -> list[int]:
 def _runs(text: str, pool: Sequence[re.Match[str]], blank: bool) -> list[list[re.Match[str]]]:
     """The numbers, in runs between which only separators stand.
 
-    ``blank``: spaces and line breaks alone separate too, but not a number with a noun from one
-    without.
+    ``blank``: spaces and line breaks alone separate too; but "Passage 3" and a plain 2 on the next
+    line are no list, unless it began with a plural, "Passages: 3".
     """
     runs = [[match] for match in pool[:1]]
     for before, match in pairwise(pool):
         gap = text[before.end() : match.start()]
         joined = _SEPARATORS.fullmatch(gap) is not None
         if not gap.strip(" \t\r\n[]"):
-            joined = blank and bool(before["noun"]) == bool(match["noun"])
+            noun = before["noun"] or ""
+            alike = bool(noun) == bool(match["noun"]) or noun.lower().endswith("s")
+            joined = blank and alike
         if joined:
             runs[-1].append(match)
         else:
@@ -197,9 +199,11 @@ def _without_markers(text: str, pool: list[re.Match[str]]) -> list[re.Match[str]
     markers = []
     for line in _MARKER.finditer(text):
         place = starts.get(line.start("number"))
-        if place is None or place + 1 == len(pool):
+        if place is None:
             return pool
-        if not _AFTER_MARKER.fullmatch(text, line.end("number"), pool[place + 1].start()):
+        # The last one may have nothing behind it, where the model was cut short.
+        end = pool[place + 1].start() if place + 1 < len(pool) else len(text)
+        if not _AFTER_MARKER.fullmatch(text, line.end("number"), end):
             return pool
         markers.append(place)
     if [_number(pool[place]["digits"]) for place in markers] != list(range(1, len(markers) + 1)):

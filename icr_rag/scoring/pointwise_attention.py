@@ -1,26 +1,33 @@
-"""Pointwise attention: each document alone in the prompt with the query.
+"""Pointwise attention: each document alone with the query.
 
-The prompt is ICR's with one document and no number. No document sees another, so that the order
-of the candidates cannot show in the scores. Without weights a document's score is ICR's, summed
-over the heads that are read; with a profile the readings are standardised over the candidates,
-weighted and added up.
+The prompt is query likelihood's, a document and then the query, and nothing is generated or
+predicted: the pass ends in the last layer that is read. No document sees another, so that the
+order of the candidates cannot show in the scores, and lists of any length need no windows. On a
+small model this ranks far better than reading all documents in one prompt; docs/study.md.
+
+Without weights a document's score is ICR's (arXiv 2410.02642), added up over the heads that are
+read; with a profile, readings are standardised over the candidates, weighted and added up.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import torch
 
 from icr_rag.config import RerankerConfig
-from icr_rag.model.batch import PromptBatch, run_batch
+from icr_rag.model.batch import BatchResult, Reduce, run_batch
 from icr_rag.model.loading import Engine
 from icr_rag.model.reading import READINGS
-from icr_rag.prompts import PromptBuilder
 from icr_rag.scoring.base import Cost, Ids
 from icr_rag.scoring.head_scores import HeadScores
 from icr_rag.scoring.likelihood import count_batch
 from icr_rag.selection import select_heads
+from icr_rag.templates import QueryLikelihoodPrompts
+
+#: Readings that compare with the null query.
+_WITH_NULL = frozenset({"lift", "calibrated"})
 
 
 class PointwiseAttentionScorer:
@@ -31,6 +38,7 @@ class PointwiseAttentionScorer:
         config: what to read and how to calibrate it.
     """
 
+    framework = "pointwise"
     together = 1
 
     def __init__(self, engine: Engine, config: RerankerConfig) -> None:
@@ -38,23 +46,22 @@ class PointwiseAttentionScorer:
         self.config = config
         self.selection = select_heads(config, engine.text_config)
         self.layers = self.selection.layers
-        with engine.lock:
-            self.prompts = PromptBuilder(
-                engine.tokenizer,
-                config.instruction,
-                config.double_query,
-                config.null_query if config.calibration == "null" else None,
-            )
+        weights = self.selection.weights
         self._weigh: HeadScores | None = None
-        if self.selection.weights is not None:
-            self._weigh = HeadScores(
-                self.selection.weights,
-                self.selection.heads,
-                engine.text_config.num_attention_heads,
-            )
+        if weights is not None:
+            heads = engine.text_config.num_attention_heads
+            self._weigh = HeadScores(weights, self.selection.heads, heads)
+        # The null query's rows are run only where a reading compares with them.
+        compares = weights is None or any(item.reading in _WITH_NULL for item in weights)
+        null_query = config.null_query if config.calibration == "null" and compares else None
+        with engine.lock:
+            self.prompts = QueryLikelihoodPrompts(engine.tokenizer, null_query)
 
     def score_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
-        """One score per document, higher is better."""
+        """One score per document, higher is better.
+
+        With weights relative to these documents; without, by itself.
+        """
         readings = self.read_documents(query_ids, documents, cost)
         if self._weigh is None:
             column = READINGS.index("calibrated")
@@ -64,16 +71,20 @@ class PointwiseAttentionScorer:
 
     def read_documents(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> torch.Tensor:
         """`icr_rag.model.reading.READINGS`: float32 [document, layer and head, reading]."""
-        import time
+        return torch.cat(self._run(query_ids, documents, cost, None).readings)
 
+    def _run(
+        self, query_ids: Ids, documents: Sequence[Ids], cost: Cost, reduce: Reduce | None
+    ) -> BatchResult:
         started = time.perf_counter()
-        batch: PromptBatch = self.prompts.build_single(query_ids, documents)
+        batch = self.prompts.build(query_ids, documents)
         result = run_batch(
             self.engine,
             batch,
             heads=self.selection.heads,
             token_mask=self.config.token_mask,
+            reduce=reduce,
             chunk=self.config.prefill_chunk,
         )
         count_batch(cost, batch.tokens, len(documents), started)
-        return torch.cat(result.readings)
+        return result

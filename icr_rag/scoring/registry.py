@@ -70,6 +70,9 @@ def make_scorer(engine: Engine, config: RerankerConfig) -> Any:
     """
     framework = resolve_framework(config.scoring, config.framework)
     if config.scoring == "attention":
+        from icr_rag.selection import select_heads
+
+        framework = select_heads(config, engine.text_config).framework
         if framework == "pointwise":
             from icr_rag.scoring.pointwise_attention import PointwiseAttentionScorer
 
