@@ -271,6 +271,15 @@ FLAGS = {
     "fusion_weight": (["--fusion-weight", "0.7"], 0.7),
     "near_duplicates": (["--near-duplicates", "0.8"], 0.8),
     "on_error": (["--on-error", "passthrough"], "passthrough"),
+    "scoring": (["--scoring", "likelihood"], "likelihood"),
+    "framework": (["--framework", "pointwise"], "pointwise"),
+    "likelihood": (["--likelihood", "yes_no"], "yes_no"),
+    "yes_no_template": (["--yes-no-template", "qwen3_reranker"], "qwen3_reranker"),
+    "sort": (["--sort", "bubble"], "bubble"),
+    "set_size": (["--set-size", "3"], 3),
+    "sort_top": (["--sort-top", "5"], 5),
+    "reading": (["--reading", "lift"], "lift"),
+    "profile": (["--profile", "profile.json"], "profile.json"),
 }
 
 
