@@ -173,13 +173,18 @@ class RerankerConfig(BaseModel):
         description="Leave out documents with a lower score. Scores depend on the query and the "
         "list, so that no threshold fits all queries.",
     )
-    fusion: Literal["none", "rrf", "weighted"] = Field(
-        "none",
+    fusion: Literal["auto", "none", "rrf", "weighted", "prior"] = Field(
+        "auto",
         description="Combine with the first stage: 'rrf' by both ranks, 'weighted' by both "
-        "scores, each scaled to 0..1 over the list.",
+        "scores, each scaled to 0..1 over the list; 'prior' counts the given order as weak "
+        "evidence. 'auto': 'prior' where the profile in use was made with it, else 'none'.",
     )
     fusion_weight: float = Field(
-        0.5, ge=0, le=1, description="Weight of the attention ranking in a fusion."
+        0.5,
+        ge=0,
+        le=1,
+        description="Weight of the model's own ranking in 'rrf' and 'weighted'; the first stage "
+        "has the rest.",
     )
     near_duplicates: float | None = Field(
         None,

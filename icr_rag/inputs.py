@@ -141,3 +141,13 @@ class RankInputs:
             key=lambda index: last if (u := self.owner[index]) is None else rank[u],
         )
         return Scored(all_order, all_scores, all_groups)
+
+    def gather(self, scores: Sequence[float] | None) -> list[float] | None:
+        """First-stage scores of the distinct contents: the best of those that share one."""
+        if scores is None:
+            return None
+        best = [-math.inf] * len(self.token_ids)
+        for owner, value in zip(self.owner, scores, strict=True):
+            if owner is not None:
+                best[owner] = max(best[owner], value)
+        return best

@@ -61,7 +61,10 @@ class Profile(BaseModel):
         layers: window (first, last), 0-indexed, inclusive: the heads of these layers added up
             as ICR does, where there are no ``heads``.
         heads: weighted readings; their sum is the attention score.
-        likelihood_weight: for scoring="mixed": weight of the standardised query likelihood.
+        likelihood_weight: for scoring="mixed": weight of the standardised query likelihood beside
+            the standardised attention score.
+        first_stage_weight: of the standardised reciprocal rank in the given order, beside the
+            standardised score; 0: the order says nothing.
         model, revision: what the profile was made on, for people.
         shape: of that model; another one is refused.
         data: what it was chosen on: names, numbers of queries and documents, labels or none.
@@ -79,6 +82,7 @@ class Profile(BaseModel):
     layers: tuple[int, int] | None = None
     heads: tuple[HeadWeight, ...] = ()
     likelihood_weight: float = Field(0.0, allow_inf_nan=False)
+    first_stage_weight: float = Field(0.0, ge=0, allow_inf_nan=False)
     model: str
     revision: str | None = None
     shape: Shape

@@ -80,14 +80,14 @@ def fuse(
     """Combine the attention ranking with the first stage's. Unread documents stay last.
 
     Args:
-        method: "none"; "rrf", reciprocal rank fusion of both orders, where input order is the
-            first stage's unless its scores are given; "weighted", the sum of both scores, each
-            scaled to 0..1 over the list.
+        method: "none" ("auto" and "prior" have been dealt with before); "rrf", reciprocal rank
+            fusion of both orders, where input order is the first stage's unless its scores are
+            given; "weighted", the sum of both scores, each scaled to 0..1 over the list.
         weight: of the attention ranking, 0 to 1; the first stage has the rest.
         retrieval_scores: first-stage scores in input order; "weighted" needs them.
     """
     read = [position for position, group in enumerate(scored.groups) if group >= 0]
-    if method == "none" or not read:
+    if method in ("none", "auto", "prior") or not read:
         return scored
     if method == "rrf":
         first_order = read
@@ -132,7 +132,7 @@ def shown_scores(scored: Scored, mode: str) -> list[float]:
     if top < 0:
         return [0.0] * len(scored.scores)
     members = [position for position in scored.order if scored.groups[position] == top]
-    shares = _softmax(_standardised([scored.scores[position] for position in members]))
+    shares = _softmax(standardised([scored.scores[position] for position in members]))
     shown = [0.0] * len(scored.scores)
     for position, share in zip(members, shares, strict=True):
         shown[position] = share
@@ -172,7 +172,8 @@ def _scaled(values: Sequence[float]) -> list[float]:
     return [0.5 if high == low else (value - low) / (high - low) for value in values]
 
 
-def _standardised(values: Sequence[float]) -> list[float]:
+def standardised(values: Sequence[float]) -> list[float]:
+    """z-scores; all 0 where they are equal."""
     mean = math.fsum(values) / len(values)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
     return [0.0 if deviation == 0 else (value - mean) / deviation for value in values]

@@ -114,8 +114,8 @@ class Reranker:
                 with "text" (and "title"). Not changed.
             top_n: how many hits to return; None: the configuration's, and if that is None, all.
             retrieval_scores: the first stage's, one per document, higher is better; looked at in
-                a ``fusion`` only: "weighted" needs them, "rrf" takes the order of ``documents``
-                where they are not given.
+                a ``fusion`` only: "weighted" needs them, "rrf" and "prior" take the order of
+                ``documents`` where they are not given.
 
         Returns:
             Hits, best first, and one score per input document; higher is better. Scores are
@@ -148,13 +148,16 @@ class Reranker:
         self, query: str, given: list[Document], retrieval_scores: Any
     ) -> tuple[Scored, Usage]:
         """The pipeline: what to return in which order, every document's score, what it cost."""
+        from icr_rag.frameworks.prior import with_prior
         from icr_rag.frameworks.run import rank_inputs
         from icr_rag.scoring.base import Cost
 
         started = time.perf_counter()
         config = self.config
         check_query(query)
-        if config.fusion != "none":
+        if config.fusion in ("none", "auto"):
+            retrieval_scores = None
+        else:
             retrieval_scores = check_retrieval_scores(retrieval_scores, len(given))
         if not any(document.content.strip() for document in given):
             return select(_unread(len(given)), given, config, retrieval_scores), Usage()
@@ -166,6 +169,7 @@ class Reranker:
         cost.seconds["load"] = loaded - started
         cost.seconds["prompt"] = time.perf_counter() - loaded
         ranked = rank_inputs(scorer, config, inputs, cost)
+        ranked = with_prior(ranked, scorer.first_stage_weight, inputs.gather(retrieval_scores))
         scored = inputs.spread(ranked.order, ranked.scores, ranked.groups)
         scored = select(scored, given, config, retrieval_scores)
 

@@ -21,7 +21,8 @@ class Selection:
         layers: ascending, 0-indexed; nothing above the last is run.
         heads: layer -> heads read, None for all of that layer.
         weights: weighted readings; None for ICR's own sum over all that is read.
-        likelihood_weight: of the query likelihood in mixed scoring.
+        likelihood_weight: of the query likelihood in mixed scoring, beside attention's 1.
+        first_stage_weight: of the given order, beside the score's 1; 0: none.
         source: where the selection comes from, as a clause.
     """
 
@@ -29,12 +30,15 @@ class Selection:
     layers: list[int]
     heads: dict[int, list[int] | None]
     weights: tuple[HeadWeight, ...] | None
-    likelihood_weight: float
     source: str
+    likelihood_weight: float = 0.0
+    first_stage_weight: float = 0.0
 
 
-#: Weight of attention beside a query likelihood of weight 1, where no profile says better.
-MIXED_ATTENTION_WEIGHT = 0.5
+#: Weight of query likelihood beside attention's 1 where no profile says better; docs/study.md.
+LIKELIHOOD_WEIGHT = 2.0
+#: Weight of the given order beside the score's 1 with ``fusion="prior"``, likewise.
+FIRST_STAGE_WEIGHT = 0.3
 
 
 def select_heads(config: RerankerConfig, text_config: Any) -> Selection:
@@ -63,7 +67,7 @@ def select_heads(config: RerankerConfig, text_config: Any) -> Selection:
     if profile is not None:
         framework = profile.framework if config.framework == "auto" else config.framework
         if profile.heads:
-            return _of_weights(framework, profile.heads, profile.likelihood_weight, source)
+            return _of_weights(framework, profile, config, source)
     if profile is not None and profile.layers is not None:
         first, last = profile.layers
         pairs: Any = [
@@ -136,6 +140,7 @@ def _uniform(
     heads: dict[int, list[int] | None] = {
         layer: [head for at, head in pairs if at == layer] for layer in layers
     }
+    prior = first_stage_weight(config.fusion, 0.0)
     # Reading all heads of a layer at once is cheaper.
     heads = {
         k: None if chosen and len(chosen) == head_count else chosen for k, chosen in heads.items()
@@ -144,25 +149,34 @@ def _uniform(
     if reading == "auto":
         reading = "log_mass" if config.scoring == "mixed" else "calibrated"
     if reading == "calibrated" and config.scoring == "attention":
-        return Selection(framework, layers, heads, None, 0.0, source)
+        return Selection(framework, layers, heads, None, source, 0.0, prior)
     weight = 1.0 / len(pairs)
-    if config.scoring == "mixed":
-        weight *= MIXED_ATTENTION_WEIGHT
     weights = tuple(
         HeadWeight(layer=layer, head=head, reading=reading, weight=weight)
         for layer, head in sorted(pairs)
     )
-    return Selection(framework, layers, heads, weights, 1.0, source)
+    return Selection(framework, layers, heads, weights, source, LIKELIHOOD_WEIGHT, prior)
 
 
-def _of_weights(
-    framework: str, weights: tuple[HeadWeight, ...], likelihood_weight: float, source: str
-) -> Selection:
-    layers = sorted({item.layer for item in weights})
+def _of_weights(framework: str, profile: Profile, config: RerankerConfig, source: str) -> Selection:
+    layers = sorted({item.layer for item in profile.heads})
     heads: dict[int, list[int] | None] = {
-        layer: sorted({item.head for item in weights if item.layer == layer}) for layer in layers
+        layer: sorted({item.head for item in profile.heads if item.layer == layer})
+        for layer in layers
     }
-    return Selection(framework, layers, heads, weights, likelihood_weight, source)
+    prior = first_stage_weight(config.fusion, profile.first_stage_weight)
+    return Selection(
+        framework, layers, heads, profile.heads, source, profile.likelihood_weight, prior
+    )
+
+
+def first_stage_weight(fusion: str, of_profile: float) -> float:
+    """Weight of the given order for a setting of ``fusion``."""
+    if fusion == "auto":
+        return of_profile
+    if fusion == "prior":
+        return FIRST_STAGE_WEIGHT if of_profile == 0 else of_profile
+    return 0.0
 
 
 def _checked(profile: Profile, config: RerankerConfig, text_config: Any) -> Profile:

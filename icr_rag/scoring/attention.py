@@ -40,6 +40,7 @@ class AttentionScorer:
         self.selection = select_heads(config, engine.text_config)
         self.framework = self.selection.framework
         self.layers = self.selection.layers
+        self.first_stage_weight = self.selection.first_stage_weight
         with engine.lock:
             self.prompts = PromptBuilder(
                 engine.tokenizer,

@@ -60,6 +60,7 @@ class Scorer(Protocol):
         framework: what it is for, "auto" replaced.
         prompts: its prompts.
         layers: the layers whose attention is read, ascending; empty where none is.
+        first_stage_weight: of the given order in the ranking; 0: none.
         together: how many documents must fit in one prompt.
     """
 
@@ -67,4 +68,5 @@ class Scorer(Protocol):
     framework: str
     prompts: Any
     layers: list[int]
+    first_stage_weight: float
     together: int

@@ -17,6 +17,7 @@ from icr_rag.model.loading import Engine
 from icr_rag.scoring.base import Cost, Ids
 from icr_rag.scoring.likelihood import count_batch
 from icr_rag.scoring.parsing import parse_choice, parse_permutation, parse_yes_no
+from icr_rag.selection import first_stage_weight
 from icr_rag.templates import ComparisonPrompts, YesNoPrompts
 
 #: A label or a yes, with some room for "The answer is".
@@ -37,6 +38,7 @@ class GenerationScorer:
         self.config = config
         self.framework = framework
         self.layers: list[int] = []
+        self.first_stage_weight = first_stage_weight(config.fusion, 0.0)
         self.together = {"pointwise": 1, "setwise": config.set_size}.get(framework, 2)
         with engine.lock:
             self.prompts: YesNoPrompts | ComparisonPrompts = (

@@ -19,6 +19,7 @@ from icr_rag.model.loading import Engine
 from icr_rag.scoring.base import Cost, Ids
 from icr_rag.scoring.label_tokens import LabelTokens
 from icr_rag.scoring.likelihood import count_batch
+from icr_rag.selection import first_stage_weight
 from icr_rag.templates import ComparisonPrompts
 
 
@@ -36,6 +37,7 @@ class LabelLikelihoodScorer:
         self.config = config
         self.framework = framework
         self.layers: list[int] = []
+        self.first_stage_weight = first_stage_weight(config.fusion, 0.0)
         self.together = config.set_size if framework == "setwise" else 2
         self._labels: dict[int, LabelTokens] = {}
         with engine.lock:

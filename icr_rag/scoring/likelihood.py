@@ -20,6 +20,7 @@ from icr_rag.model.batch import run_batch
 from icr_rag.model.loading import Engine
 from icr_rag.scoring.base import Cost, Ids
 from icr_rag.scoring.label_tokens import LabelTokens
+from icr_rag.selection import first_stage_weight
 from icr_rag.templates import QueryLikelihoodPrompts, YesNoPrompts
 
 
@@ -38,6 +39,7 @@ class QueryLikelihoodScorer:
         self.engine = engine
         self.config = config
         self.layers: list[int] = []
+        self.first_stage_weight = first_stage_weight(config.fusion, 0.0)
         with engine.lock:
             self.prompts = QueryLikelihoodPrompts(engine.tokenizer)
 
@@ -70,6 +72,7 @@ class YesNoScorer:
         self.engine = engine
         self.config = config
         self.layers: list[int] = []
+        self.first_stage_weight = first_stage_weight(config.fusion, 0.0)
         with engine.lock:
             self.prompts = YesNoPrompts(engine.tokenizer, config.yes_no_template)
             self._answers = LabelTokens(self.prompts, self.prompts.labels)

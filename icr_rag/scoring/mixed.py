@@ -31,7 +31,8 @@ class MixedScorer(PointwiseAttentionScorer):
         own = standardise(likelihoods.double()) * self.selection.likelihood_weight
         if self._weigh is None:
             return [float(value) for value in own]
-        return [float(a + b) for a, b in zip(own, self._weigh(readings), strict=True)]
+        attention = standardise(torch.tensor(self._weigh(readings), dtype=torch.float64))
+        return [float(value) for value in own + attention]
 
     def read(
         self, query_ids: Ids, documents: Sequence[Ids], cost: Cost

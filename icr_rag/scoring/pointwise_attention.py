@@ -46,6 +46,7 @@ class PointwiseAttentionScorer:
         self.config = config
         self.selection = select_heads(config, engine.text_config)
         self.layers = self.selection.layers
+        self.first_stage_weight = self.selection.first_stage_weight
         weights = self.selection.weights
         self._weigh: HeadScores | None = None
         if weights is not None:
