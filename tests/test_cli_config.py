@@ -22,7 +22,7 @@ def test_check_shows_what_the_file_leads_to(capsys, tmp_path):
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert lines["model"].strip() == '"org/name"'
     assert lines["layers"].strip() == "[10, 13]"
-    assert lines["fusion"].strip() == '"none"'
+    assert lines["fusion"].strip() == '"auto"'
     assert set(RerankerConfig.model_fields) <= set(lines)
 
 

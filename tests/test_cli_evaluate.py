@@ -141,9 +141,11 @@ def test_candidates_are_the_only_run_of_the_folder_or_named(fake, folder):
     assert values["P@1"] == 0.2
     for path in folder.glob("run.*"):
         path.unlink()
-    with pytest.raises(DataError, match=r"holds no file run\.\*; name the first-stage run with"):
-        run(folder)
-    with pytest.raises(DataError, match="nowhere is not a folder"):
+    found = json.loads(run(folder, "--json", "-").stdout)
+    assert found["first_stage"].startswith("BM25")
+    # Found in the whole corpus: better than the run, which has its best document first only once.
+    assert found["candidates"]["P@1"] == 0.8
+    with pytest.raises(DataError, match="nowhere' is no data set: there is no such folder"):
         run(folder / "nowhere")
 
 

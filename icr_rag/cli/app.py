@@ -15,6 +15,8 @@ from icr_rag.cli.console import messages, write
 from icr_rag.cli.demo import demo
 from icr_rag.cli.doctor import doctor
 from icr_rag.cli.evaluate import evaluate
+from icr_rag.cli.profile import profile
+from icr_rag.cli.reproduce import reproduce
 from icr_rag.cli.rerank import rerank
 from icr_rag.errors import ICRError
 
@@ -35,6 +37,8 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(rerank)
 app.command()(evaluate)
+app.command()(profile)
+app.command()(reproduce)
 app.command()(doctor)
 app.add_typer(config, name="config")
 

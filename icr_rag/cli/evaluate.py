@@ -1,11 +1,12 @@
-"""``icr-rag evaluate``: re-rank a data set's candidates and measure."""
+"""``icr-rag evaluate``: re-rank a data set's candidates and measure, or run a whole grid."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,13 +14,14 @@ from rich.table import Table
 
 from icr_rag import Reranker, RerankerConfig
 from icr_rag.cli.console import messages, note, output_console, prepare, write_json
+from icr_rag.cli.evaluate_grid import evaluate_grid, is_grid
 from icr_rag.cli.options import with_reranker_options
 from icr_rag.errors import DataError, require
-from icr_rag.evaluation.datasets import Dataset, load_beir
 from icr_rag.evaluation.files import write_whole
 from icr_rag.evaluation.harness import Evaluation, Setting
 from icr_rag.evaluation.harness import evaluate as run_evaluation
-from icr_rag.evaluation.runs import Run, read_run, read_run_scores, write_trec_run
+from icr_rag.evaluation.runs import write_trec_run
+from icr_rag.evaluation.sources import Source, load_for_ranking
 from icr_rag.model.cache import cache_root
 
 _STDOUT = "-"
@@ -37,11 +39,15 @@ _COLUMNS = (
 @with_reranker_options(without=("top_n", "on_error", "score_threshold", "near_duplicates"))
 def evaluate(
     config: RerankerConfig,
+    context: typer.Context,
     dataset: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="DATASET",
-            help="BEIR folder: corpus.jsonl, queries.jsonl, and qrels.tsv or qrels/SPLIT.tsv.",
+            help="BEIR folder: corpus.jsonl, queries.jsonl, and qrels.tsv or qrels/SPLIT.tsv. Or "
+            "ir_datasets:NAME, bright:DOMAIN, candidates:file=FILE, "
+            "trec:corpus=FILE,topics=FILE,qrels=FILE. Or a grid: a .yaml file that names data "
+            "sets, systems and peers.",
             show_default=False,
         ),
     ],
@@ -50,7 +56,7 @@ def evaluate(
         typer.Option(
             metavar="RUN",
             help="First-stage run: a TREC run, or a TSV with the header 'query-id corpus-id rank "
-            "score'. Not given: the one file run.* in the folder.",
+            "score'. Not given: the data's own (in a folder, the one file run.*), else BM25's.",
             show_default=False,
         ),
     ] = None,
@@ -100,53 +106,93 @@ def evaluate(
             "--fresh", help="Start over instead of going on; finished queries are forgotten."
         ),
     ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Of a grid: folder for tables, runs, the report and finished queries.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Of a grid: where the relative folders of its data sets begin. Not given: the "
+            "working directory.",
+            show_default=False,
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of a grid: only this data set; may be given several times.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Measure a re-ranker on a data set: candidates, re-ranked, difference.
+    """Measure a re-ranker on a data set: candidates, re-ranked, difference. Or run a grid.
 
     All queries with a relevant document count, also where no candidate is relevant.
 
     When interrupted, give the same command again and it goes on: finished queries are kept.
 
+    With a grid, --limit holds for each data set, and settings of the re-ranker replace those that
+    its systems share. A system that fails is marked in the report and the others go on; the exit
+    code is 1 then.
+
     icr-rag evaluate scifact --depth 20 --layers 10-13 --shuffle 1
+
+    icr-rag evaluate grid.yaml --out report
     """
+    if is_grid(dataset):
+        _check_options(context, ("candidates", "depth", "shuffle", "split", "json_file", "run_out"))
+        if out is None:
+            raise typer.BadParameter("a grid needs --out DIR, a folder for its report")
+        raise typer.Exit(
+            evaluate_grid(
+                Path(dataset),
+                out,
+                folder=data,
+                only=only if only else None,
+                limit=limit,
+                fresh=fresh,
+                settings=_given_settings(context, config),
+            )
+        )
+    for name in ("out", "data", "only"):
+        if _is_given(context, name):
+            raise typer.BadParameter(f"--{name} is for a grid, and {dataset} is no .yaml file")
     # Before hours of work, not after.
     require("ir_measures", "cli", "Evaluation")
     for path in (run_out, None if json_file in (None, _STDOUT) else Path(str(json_file))):
         if path is not None and not path.resolve().parent.is_dir():
             raise DataError(f"cannot write {path}: there is no folder {path.resolve().parent}")
 
-    run_path = _only_run(dataset) if candidates is None else candidates
-    run = read_run(run_path)
-    # A large corpus need not fit in memory, only what may be ranked.
-    keep = {document for documents in run.values() for document in documents[:depth]}
-    data = load_beir(dataset, split, keep)
+    source = load_for_ranking(dataset, depth, split=split, run=candidates)
     setting = Setting(depth, shuffle, limit)
-    state = _state_file(config, dataset, split, run_path, setting, json_file)
+    state = _state_file(config, dataset, split, candidates, setting, json_file)
     if fresh:
         state.unlink(missing_ok=True)
 
     config = config.replace(on_error="raise", score_threshold=None, near_duplicates=None)
-    scores = None if config.fusion == "none" else read_run_scores(run_path)
-    result = _evaluate(config, data, run, scores, setting, state)
+    result = _evaluate(config, source, setting, state)
+    for text in source.notes:
+        note(text)
 
+    values = {**result.to_dict(), "first_stage": source.first_stage}
     if json_file == _STDOUT:
-        write_json(result.to_dict())
+        write_json(values)
     elif json_file is not None:
-        write_whole(Path(json_file), [json.dumps(result.to_dict(), indent=2) + "\n"])
+        write_whole(Path(json_file), [json.dumps(values, indent=2) + "\n"])
     if run_out is not None:
         write_trec_run(run_out, result.run, "icr_rag")
     if json_file != _STDOUT:
-        _show(result)
+        _show(result, source.first_stage)
 
 
-def _evaluate(
-    config: RerankerConfig,
-    data: Dataset,
-    run: Run,
-    scores: dict[str, dict[str, float]] | None,
-    setting: Setting,
-    state: Path,
-) -> Evaluation:
+def _evaluate(config: RerankerConfig, source: Source, setting: Setting, state: Path) -> Evaluation:
     """The evaluation under a progress bar on standard error."""
     progress = Progress(*_COLUMNS, console=messages)
     bar = progress.add_task("", total=None)
@@ -162,7 +208,16 @@ def _evaluate(
 
     with Reranker(config) as reranker:
         try:
-            return run_evaluation(reranker, data, run, setting, state, advance, load, scores)
+            return run_evaluation(
+                reranker,
+                source.dataset,
+                {} if source.candidates is None else source.candidates,
+                setting,
+                state,
+                advance,
+                load,
+                source.scores,
+            )
         except KeyboardInterrupt:
             note("finished queries are kept; give the same command again to go on")
             raise
@@ -170,24 +225,32 @@ def _evaluate(
             progress.stop()
 
 
-def _only_run(dataset: Path) -> Path:
-    """The one file ``run.*`` of a data set's folder."""
-    found = sorted(path for path in dataset.glob("run.*") if path.is_file())
-    if len(found) == 1:
-        return found[0]
-    if found:
-        choices = ", ".join(path.name for path in found)
-        raise DataError(f"{dataset} holds several runs: {choices}; choose one with --candidates")
-    if not dataset.is_dir():
-        raise DataError(f"{dataset} is not a folder; give a data set's folder in BEIR form")
-    raise DataError(f"{dataset} holds no file run.*; name the first-stage run with --candidates")
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _check_options(context: typer.Context, names: tuple[str, ...]) -> None:
+    """What a grid says itself must not be said twice."""
+    flags = {"json_file": "--json", "config": "--config"}
+    for name in (*names, "config"):
+        if _is_given(context, name):
+            flag = flags.get(name, "--" + name.replace("_", "-"))
+            raise typer.BadParameter(f"{flag} does not go with a grid, which says it itself")
+
+
+def _given_settings(context: typer.Context, config: RerankerConfig) -> dict[str, Any]:
+    """The settings of the re-ranker that stand on the command line."""
+    given = config.model_dump(mode="json")
+    return {name: given[name] for name in given if _is_given(context, name)}
 
 
 def _state_file(
     config: RerankerConfig,
-    dataset: Path,
+    dataset: str,
     split: str,
-    run: Path,
+    run: Path | None,
     setting: Setting,
     json_file: str | None,
 ) -> Path:
@@ -198,17 +261,24 @@ def _state_file(
     # fingerprint tells.
     parts = (
         config.to_dict(),
-        str(dataset.resolve()),
+        _place(dataset),
         split,
-        str(run.resolve()),
+        None if run is None else str(run.resolve()),
         setting.depth,
         setting.shuffle,
     )
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-    return cache_root(config.cache_dir) / "evaluations" / f"{dataset.resolve().name}-{key}.jsonl"
+    name = re.sub(r"[^\w.-]+", "-", Path(_place(dataset)).name)
+    return cache_root(config.cache_dir) / "evaluations" / f"{name}-{key}.jsonl"
 
 
-def _show(result: Evaluation) -> None:
+def _place(dataset: str) -> str:
+    """A folder's whole path, so that another working directory finds the same; or the name."""
+    path = Path(dataset)
+    return str(path.resolve()) if path.exists() else dataset
+
+
+def _show(result: Evaluation, first_stage: str) -> None:
     setting = result.setting
     order = "" if setting.shuffle is None else f", shuffled with seed {setting.shuffle}"
     table = Table(
@@ -224,5 +294,6 @@ def _show(result: Evaluation) -> None:
     out = output_console()
     out.print(table)
     out.print(f"median {result.seconds_per_query:.2f} s per query")
+    out.print(f"candidates: {first_stage}", markup=False)
     if result.truncated:
         note(f"{result.truncated} documents were cut to fit")

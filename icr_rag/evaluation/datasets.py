@@ -54,25 +54,39 @@ def load_beir(
         DataError: naming the file and line that is missing, malformed, or contradicts another.
     """
     folder = Path(folder)
+    check_folder(folder)
+    documents = read_corpus(folder, keep)
+    queries, judgements = read_labels(folder, split)
+    return Dataset(folder.resolve().name, documents, queries, judgements)
+
+
+def check_folder(folder: Path) -> None:
+    """Raises `DataError` if there is no such folder."""
     if not folder.is_dir():
         raise DataError(
             f"{folder} is not a folder; give one with corpus.jsonl, queries.jsonl and qrels.tsv"
         )
+
+
+def read_labels(folder: Path, split: str) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
+    """Queries and judgements of a BEIR folder, as in `Dataset`; errors as in `load_beir`."""
+    queries: dict[str, str] = {}
+    for place, row in _read_jsonl(folder / "queries.jsonl"):
+        put_query(queries, row["_id"], row["text"], place)
+    judgements = read_judgements(_judgements_file(folder, split))
+    check_queries(Dataset(folder.name, {}, queries, judgements), folder / "queries.jsonl")
+    return queries, judgements
+
+
+def read_corpus(folder: Path, keep: Container[str] | None = None) -> dict[str, Document]:
+    """The documents of a BEIR folder's ``corpus.jsonl``; ``keep`` and errors as in `load_beir`."""
     documents: dict[str, Document] = {}
     for place, row in _read_jsonl(folder / "corpus.jsonl"):
         if keep is None or row["_id"] in keep:
             title = row.get("title")
             document = Document(row["text"], title if title else None, row["_id"])
-            _put(documents, row["_id"], document, place)
-    queries: dict[str, str] = {}
-    for place, row in _read_jsonl(folder / "queries.jsonl"):
-        if not row["text"].strip():
-            raise DataError(f"{place}: the text of query {row['_id']} is blank")
-        _put(queries, row["_id"], row["text"], place)
-    judgements = _read_judgements(_judgements_file(folder, split))
-    dataset = Dataset(folder.resolve().name, documents, queries, judgements)
-    _check_queries(dataset, folder)
-    return dataset
+            put_once(documents, row["_id"], document, place)
+    return documents
 
 
 def _judgements_file(folder: Path, split: str) -> Path:
@@ -89,9 +103,16 @@ def _judgements_file(folder: Path, split: str) -> Path:
     raise DataError(f"no judgements at {path}; {reason}")
 
 
-def _check_queries(dataset: Dataset, folder: Path) -> None:
-    if not dataset.judged_queries:
-        raise DataError(f"{folder}: no query has a document judged relevant")
+def check_queries(dataset: Dataset, place: str | Path) -> None:
+    """Refuse a data set whose mean would be over nothing, or over too few queries.
+
+    Args:
+        dataset: what was read; its documents do not matter.
+        place: where the queries stand, for messages.
+
+    Raises:
+        DataError: if no query has a relevant document, or one that has is not in ``place``.
+    """
     # Left out, they would make the mean look better than it is.
     unknown = [
         query
@@ -100,9 +121,11 @@ def _check_queries(dataset: Dataset, folder: Path) -> None:
     ]
     if unknown:
         raise DataError(
-            f"{folder / 'queries.jsonl'} lacks {len(unknown)} queries that have a relevant "
-            f"document, {unknown[0]!r} first; add them, or take their judgements out"
+            f"{place} lacks {len(unknown)} queries that have a relevant document, "
+            f"{unknown[0]!r} first; add them, or take their judgements out"
         )
+    if not dataset.judged_queries:
+        raise DataError(f"{place}: no query has a document judged relevant")
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -125,7 +148,12 @@ def _read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield place, {**row, "_id": str(row["_id"])}
 
 
-def _read_judgements(path: Path) -> dict[str, dict[str, int]]:
+def read_judgements(path: Path) -> dict[str, dict[str, int]]:
+    """Judgements as BEIR writes them: query-id, corpus-id and grade, separated by tabs.
+
+    Raises:
+        DataError: naming the line that is malformed or contradicts another.
+    """
     judgements: dict[str, dict[str, int]] = {}
     for number, line in read_lines(path):
         fields = line.split("\t")
@@ -139,11 +167,18 @@ def _read_judgements(path: Path) -> dict[str, dict[str, int]]:
                 f"{path}:{number}: expected query-id, corpus-id and a whole number, separated by "
                 f"tabs, got {line!r}"
             ) from error
-        _put(judgements.setdefault(query, {}), document, grade, f"{path}:{number}")
+        put_once(judgements.setdefault(query, {}), document, grade, f"{path}:{number}")
     return judgements
 
 
-def _put(table: dict[str, Any], key: str, value: Any, place: str) -> None:
+def put_query(queries: dict[str, str], name: str, text: str, place: str) -> None:
+    """Add a query; a blank one, or another under the same id, is a `DataError`."""
+    if not text.strip():
+        raise DataError(f"{place}: the text of query {name} is blank")
+    put_once(queries, name, text, place)
+
+
+def put_once(table: dict[str, Any], key: str, value: Any, place: str) -> None:
     """Add to ``table``; the same again does no harm, something else under the same id does."""
     if table.setdefault(key, value) != value:
         raise DataError(f"{place}: {key!r} stands there twice, with different contents")

@@ -7,7 +7,7 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from icr_rag.config import RerankerConfig
 from icr_rag.errors import DataError
 from icr_rag.evaluation.datasets import Dataset
 from icr_rag.evaluation.environment import device_of, hardware, local_files, versions
-from icr_rag.evaluation.metrics import evaluate_run, mean_measures
+from icr_rag.evaluation.metrics import MEASURES, evaluate_run, mean_measures
 from icr_rag.evaluation.runs import Run
 from icr_rag.evaluation.state import Finished, State
 from icr_rag.types import Document, Ranking
@@ -67,7 +67,7 @@ class Evaluation:
         run: the re-ranked run, with the candidates below ``depth`` in their old places.
         finished: query id -> order, seconds, tokens, for each query that was re-ranked.
         setting: depth, shuffle, limit.
-        config: the reranker's configuration.
+        config: the reranker's configuration, or what else tells it from others.
     """
 
     dataset: str
@@ -108,6 +108,9 @@ class Evaluation:
                 "total": sum(row.seconds for row in rows),
             },
             "tokens": sum(row.tokens for row in rows),
+            "generated_tokens": sum(row.generated_tokens for row in rows),
+            "calls": sum(row.calls for row in rows),
+            "repairs": sum(row.repairs for row in rows),
             "windows": sum(row.windows for row in rows),
             "truncated_documents": self.truncated,
             "config": self.config,
@@ -126,6 +129,10 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
     prepare: Callable[[], object] | None = None,
     retrieval_scores: Mapping[str, Mapping[str, float]] | None = None,
+    *,
+    measures: Sequence[str] = MEASURES,
+    queries: Container[str] | None = None,
+    identity: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Re-rank and measure.
 
@@ -142,6 +149,10 @@ def evaluate(
         prepare: called before the first query is ranked, and not at all if none is left to
             rank: the place to load a model, once the data are known to be right.
         retrieval_scores: query id -> document id -> the first stage's score, for a fusion.
+        measures: names as ir-measures writes them; the means are over all queries.
+        queries: ids of the queries to report; None: all with a relevant document.
+        identity: JSON types that tell this reranker from others, for one that is made from more
+            than its ``config``; None: that alone.
 
     Raises:
         DataError: if a candidate is not in the corpus, no query has a relevant document, or none
@@ -149,41 +160,45 @@ def evaluate(
     """
     judged = dataset.judged_queries
     given = {query: given_order(candidates.get(query, []), query, setting) for query in judged}
-    _check_candidates(dataset, given, setting.depth)
-    first_stage = None if reranker.config.fusion == "none" else retrieval_scores
-    fingerprint = _fingerprint(reranker.config, dataset, given, setting.depth, first_stage)
+    check_candidates(dataset, given, setting.depth)
+    first_stage = None if reranker.config.fusion in ("none", "auto") else retrieval_scores
+    described = reranker.config.to_dict() if identity is None else dict(identity)
+    fingerprint = _fingerprint(
+        described, reranker.config.model, dataset, given, setting.depth, first_stage
+    )
     done = State(state, fingerprint)
 
-    queries = judged[: setting.limit]
-    if prepare is not None and any(given[query] and query not in done for query in queries):
+    chosen = [query for query in judged if queries is None or query in queries]
+    chosen = chosen[: setting.limit]
+    if prepare is not None and any(given[query] and query not in done for query in chosen):
         prepare()
-    for number, query in enumerate(queries):
+    for number, query in enumerate(chosen):
         if progress is not None:
-            progress(number, len(queries))
+            progress(number, len(chosen))
         if given[query] and query not in done:
             names = given[query][: setting.depth]
             documents = [dataset.documents[name] for name in names]
             scores = None if first_stage is None else [first_stage[query][name] for name in names]
             done.add(query, _rank(reranker, dataset.queries[query], documents, scores))
     if progress is not None:
-        progress(len(queries), len(queries))
+        progress(len(chosen), len(chosen))
 
-    finished = {query: done[query] for query in queries if given[query]}
+    finished = {query: done[query] for query in chosen if given[query]}
     run = {
         query: [given[query][place] for place in row.order] + given[query][setting.depth :]
         for query, row in finished.items()
     }
-    per_query = evaluate_run(run, dataset.judgements, queries)
-    before = evaluate_run(given, dataset.judgements, queries)
+    per_query = evaluate_run(run, dataset.judgements, chosen, measures)
+    before = evaluate_run(given, dataset.judgements, chosen, measures)
     return Evaluation(
         dataset=dataset.name,
-        measures=mean_measures(per_query),
-        candidates=mean_measures(before),
+        measures=mean_measures(per_query, measures),
+        candidates=mean_measures(before, measures),
         per_query=per_query,
         run=run,
         finished=finished,
         setting=setting,
-        config=reranker.config.to_dict(),
+        config=described,
     )
 
 
@@ -213,11 +228,23 @@ def _rank(
         truncated=len(ranking.usage.truncated),
         layers=list(ranking.usage.layers),
         device=device_of(reranker),
+        calls=ranking.usage.calls,
+        generated_tokens=ranking.usage.generated_tokens,
+        repairs=ranking.usage.repairs,
     )
 
 
-def _check_candidates(dataset: Dataset, given: Mapping[str, list[str]], depth: int) -> None:
-    """Before the first query is ranked, not after hours."""
+def check_candidates(dataset: Dataset, given: Mapping[str, list[str]], depth: int) -> None:
+    """Before the first query is ranked, not after hours.
+
+    Args:
+        dataset: documents that may be ranked, judgements.
+        given: judged query -> its candidates.
+        depth: how many of them are ranked.
+
+    Raises:
+        DataError: if there are none, or one is not in the corpus.
+    """
     if not given:
         raise DataError(f"{dataset.name}: no query has a document judged relevant")
     if not any(given.values()):
@@ -235,7 +262,8 @@ def _check_candidates(dataset: Dataset, given: Mapping[str, list[str]], depth: i
 
 
 def _fingerprint(
-    config: RerankerConfig,
+    described: Mapping[str, Any],
+    model: str,
     dataset: Dataset,
     given: Mapping[str, Sequence[str]],
     depth: int,
@@ -251,7 +279,7 @@ def _fingerprint(
         # As JSON, so that no two lists of parts run together to the same bytes.
         digest.update(json.dumps(parts, sort_keys=True).encode() + b"\n")
 
-    add(__version__, config.to_dict(), local_files(config.model), depth)
+    add(__version__, described, local_files(model), depth)
     for query, names in given.items():
         add(query, dataset.queries[query], names)
         add([dataset.documents[name].content for name in names[:depth]])

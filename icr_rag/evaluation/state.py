@@ -24,6 +24,9 @@ class Finished:
         truncated: how many documents were cut.
         layers: that were read.
         device: where the weights were and their type, "cpu float32"; None if not known.
+        calls: prompts that the model was given.
+        generated_tokens: that the model wrote.
+        repairs: mistakes in generated answers that were mended.
     """
 
     order: list[int]
@@ -33,6 +36,9 @@ class Finished:
     truncated: int
     layers: list[int]
     device: str | None
+    calls: int = 0
+    generated_tokens: int = 0
+    repairs: int = 0
 
 
 class State:

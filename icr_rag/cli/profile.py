@@ -1,0 +1,205 @@
+"""``icr-rag profile``: the layer study, and a profile that a reranker reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from icr_rag import Reranker, RerankerConfig
+from icr_rag.cli.console import messages, note, output_console, prepare
+from icr_rag.cli.options import with_reranker_options
+from icr_rag.errors import DataError, InputError
+from icr_rag.evaluation.files import write_whole
+
+_LEFT_OUT = ("top_n", "on_error", "score_threshold", "near_duplicates", "layers", "heads",
+             "profile", "fusion", "fusion_weight", "score_mode", "reading")  # fmt: skip
+
+
+@with_reranker_options(without=_LEFT_OUT)
+def profile(
+    config: RerankerConfig,
+    data: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DATA...",
+            help="BEIR folders with labelled queries and a run.*, or your own documents: a folder "
+            "or .jsonl file without queries, from which label-free ones are made.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The profile; readings go to FILE.samples.npz.")
+    ] = Path("profile.json"),
+    queries: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND",
+            help="labelled; label-free: made from the documents; both; auto: labelled where "
+            "there are labels.",
+        ),
+    ] = "auto",
+    kinds: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="Kinds of label-free queries: title, sentence, passage, and question, which the "
+            "model writes.",
+        ),
+    ] = "title,sentence,passage",
+    method: Annotated[
+        str, typer.Option(metavar="NAME", help="learned, core, qrhead, greedy or window.")
+    ] = "learned",
+    size: Annotated[int, typer.Option(min=1, metavar="N", help="How many heads to choose.")] = 64,
+    read: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Reading: log_mass, lift, max or calibrated."),
+    ] = "log_mass",
+    l2: Annotated[float, typer.Option(metavar="X", help="Penalty of learned weights.")] = 20.0,
+    depth_penalty: Annotated[
+        float, typer.Option(metavar="X", help="Prefer heads that exit earlier.")
+    ] = 0.0,
+    max_layer: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Choose nothing above it.", show_default=False),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=2, metavar="N", help="Most queries of each kind and data.")
+    ] = 100,
+    parity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HALF",
+            help="Labelled queries with 'even' or 'odd' ids only, to keep the others for a test.",
+            show_default=False,
+        ),
+    ] = None,
+    depth: Annotated[int, typer.Option(min=2, metavar="N", help="Candidates read per query.")] = 20,
+    plot: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Curve and heads as .png or .svg.", show_default=False),
+    ] = None,
+) -> None:
+    """Find the layers and heads with which a model ranks your documents best.
+
+    Every head of every layer is read once per query; everything else is computed from that in
+    seconds, so that another --method or --size costs nothing. When interrupted, give the same
+    command again and it goes on.
+
+    icr-rag profile path/to/scifact --parity even --framework pointwise --plot study.png
+
+    icr-rag profile notes.jsonl --kinds sentence,passage --framework pointwise
+    """
+    from icr_rag.profiling.collect import profiling_config
+    from icr_rag.profiling.plot import plot_profile
+    from icr_rag.profiling.sources import Wanted, load_queries
+    from icr_rag.profiling.study import METHODS, Choice, make_profile, run_study
+
+    if method not in METHODS:
+        raise InputError(f"--method {method}; allowed are {', '.join(METHODS)}")
+    for path in (out, *(plot or ())):
+        if not path.resolve().parent.is_dir():
+            raise DataError(f"cannot write {path}: there is no folder {path.resolve().parent}")
+    wanted = Wanted(queries, tuple(kinds.split(",")), limit, parity, depth)
+    with Reranker(profiling_config(config)) as reranker:
+        writer = _question_writer(config) if "question" in wanted.kinds else None
+        tasks = load_queries(data, wanted, writer)
+        samples = _collect(reranker, tasks, depth, Path(f"{out}.samples.npz"))
+        if not samples:
+            raise DataError("no query has candidates to read")
+        choice = Choice(method, size, read, l2, depth_penalty, max_layer)
+        study = run_study(samples, choice, mixed=config.scoring == "mixed")
+        made = make_profile(
+            study,
+            choice,
+            reranker.config,
+            reranker.engine.text_config,
+            {
+                "queries": {task.name: len(task.queries) for task in tasks},
+                "label-free": sorted(task.name for task in tasks if task.label_free),
+                "depth": depth,
+                "parity": parity,
+            },
+        )
+    made.save(out)
+    if plot:
+        plot_profile(plot, study.curve, study.heads, study.chosen, f"{config.model}")
+    _show(study, out)
+
+
+def _collect(reranker: Reranker, tasks: Any, depth: int, path: Path) -> list[Any]:
+    """Readings of all queries: those kept in ``path``, and the rest from the model."""
+    from icr_rag.profiling.collect import collect
+    from icr_rag.profiling.samples import load_samples, save_samples
+
+    key = _fingerprint(reranker.config, tasks, depth)
+    mark = path.with_name(path.name + ".key")
+    kept = mark.is_file() and mark.read_text(encoding="utf-8").strip() == key and path.is_file()
+    samples = load_samples(path) if kept else []
+    done = {(sample.group, sample.query_id) for sample in samples}
+    todo = [(t, q) for t in tasks for q in t.queries if (t.name, q) not in done]
+    if not todo:
+        return samples
+    prepare(reranker)
+    columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TextColumn("queries,"),
+               TimeRemainingColumn(), TextColumn("left"))  # fmt: skip
+    with Progress(*columns, console=messages) as progress:
+        bar = progress.add_task("", total=len(done) + len(todo), completed=len(done))
+        for number, (task, query) in enumerate(todo, start=1):
+            samples += collect(
+                reranker, task.dataset, task.candidates, [query], depth=depth, group=task.name
+            )
+            progress.update(bar, advance=1)
+            # Writing grows with what there is; a few minutes' work may be lost, not more.
+            if number % 20 == 0 or number == len(todo):
+                save_samples(path, samples)
+                write_whole(mark, [key, "\n"])
+    return samples
+
+
+def _fingerprint(config: RerankerConfig, tasks: Any, depth: int) -> str:
+    digest = hashlib.sha256(json.dumps([config.to_dict(), depth], sort_keys=True).encode())
+    for task in tasks:
+        for query in task.queries:
+            names = task.candidates.get(query, [])[:depth]
+            texts = [task.dataset.documents[name].content for name in names]
+            row = [task.name, query, task.dataset.queries[query], names, texts]
+            digest.update(json.dumps(row).encode())
+    return digest.hexdigest()
+
+
+def _question_writer(config: RerankerConfig) -> Any:
+    """A function that has the model write a question to a text."""
+    from icr_rag.profiling.collect import make_question_writer
+
+    writing = RerankerConfig(
+        **config.model_dump(include={"model", "revision", "device", "dtype", "cache_dir"}),
+        scoring="generation",
+    )
+    return make_question_writer(Reranker(writing))
+
+
+def _show(study: Any, out: Path) -> None:
+    console = output_console()
+    curve = study.curve
+    table = Table(title=f"nDCG@10, {curve.queries} queries", title_justify="left")
+    table.add_column("what is read")
+    table.add_column("mean", justify="right")
+    for name, value in study.measured.items():
+        if isinstance(value, float):
+            table.add_row(name, f"{value:.4f}")
+    console.print(table)
+    first, last = curve.window
+    console.print(
+        f"peak: layer {curve.peak} (95 %: {curve.peak_low} to {curve.peak_high}); window "
+        f"{first}-{last}, chosen by {curve.window_share:.0%} of the resamples"
+    )
+    deepest = max(item.layer for item in study.chosen)
+    console.print(f"{len(study.chosen)} readings up to layer {deepest} -> {out}")
+    if curve.queries < 40:
+        note(f"{curve.queries} queries are few; from about 50 on, choices become stable")
