@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from icr_rag.config import RerankerConfig
@@ -83,7 +83,15 @@ def select_heads(config: RerankerConfig, text_config: Any) -> Selection:
             (layer, head) for layer in layers for head in range(text_config.num_attention_heads)
         ]
     _check_heads(pairs, config, text_config)
-    return _uniform(framework, config, pairs, text_config.num_attention_heads, source)
+    found = _uniform(framework, config, pairs, text_config.num_attention_heads, source)
+    if profile is None:
+        return found
+    # A profile of layers alone has the other weights too.
+    return replace(
+        found,
+        likelihood_weight=profile.likelihood_weight,
+        first_stage_weight=first_stage_weight(config.fusion, profile.first_stage_weight),
+    )
 
 
 #: Settings of ICR's own sum. Who changes one asks for that sum, not for weighted heads.

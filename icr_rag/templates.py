@@ -170,6 +170,7 @@ class ComparisonPrompts(Encoder):
         #: The answer is begun, so that the label is the very next thing.
         self.lead = "" if permutation else "Passage"
         self._footer_ids = footer + (self.encode([self.lead])[0] if self.lead else [])
+        self._marker_costs: dict[int, int] = {}
 
     def labels(self, count: int) -> list[str]:
         """What ``count`` documents are called, as it stands in the answer."""
@@ -188,15 +189,19 @@ class ComparisonPrompts(Encoder):
     def overhead(self, query_ids: Ids) -> int:
         """Tokens of a prompt that are not documents or their labels."""
         fixed = (self._header_ids, self._closing_ids, self._end_ids, self._footer_ids)
-        # The permutation's instruction repeats the query.
-        repeated = len(query_ids) + 96 if self.permutation else 0
+        # The permutation's instruction repeats the query and says how many documents there are.
+        repeated = len(self._end(query_ids, 99_999)) if self.permutation else 0
         return sum(map(len, fixed)) + len(query_ids) + repeated + 8
 
     def document_cost(self, document_ids: Ids, count: int) -> int:
         """A document's tokens and its label's, in the prompt and in an answer."""
-        markers = self.encode([self._marker(label) for label in self.labels(max(1, count))[-1:]])
-        answer = len(markers[0]) + 4 if self.permutation else 0
-        return len(document_ids) + len(markers[0]) + answer
+        # Asked for each document of each window that might fit: encoded once.
+        marker = self._marker_costs.get(count)
+        if marker is None:
+            last = self.labels(max(1, count))[-1]
+            marker = self._marker_costs[count] = len(self.encode([self._marker(last)])[0])
+        answer = marker + 4 if self.permutation else 0
+        return len(document_ids) + marker + answer
 
     def build(
         self, query_ids: Ids, sets: Sequence[Sequence[Ids]], tails: Sequence[Tail] = ()

@@ -123,7 +123,9 @@ def test_batched_equals_one_by_one(name, method, documents, chunk):
         )
         return reranker.rank(QUERY, documents).scores
 
-    assert scores(chunk) == pytest.approx(scores(1), abs=2e-4)
+    # Mixed scores are divided by the spread over the documents, which random weights make small.
+    tolerance = 5e-3 if method["scoring"] == "mixed" else 2e-4
+    assert scores(chunk) == pytest.approx(scores(1), abs=tolerance)
 
 
 def test_batches_of_sets_and_pairs_equal_one_by_one():

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from icr_rag.profiling.samples import Sample
 
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import ConfigError
@@ -15,6 +14,7 @@ from icr_rag.evaluation.datasets import Dataset
 from icr_rag.evaluation.harness import Setting, given_order
 from icr_rag.inputs import RankInputs
 from icr_rag.model.reading import READINGS
+from icr_rag.profiling.samples import Sample
 from icr_rag.scoring.base import Cost
 from icr_rag.scoring.registry import resolve_framework
 from icr_rag.types import Document
@@ -121,3 +121,25 @@ def _read(
         ideal=np.array(ideal, dtype=np.int64),
         likelihood=None if likelihood is None else likelihood.numpy()[owners],
     )
+
+
+def make_question_writer(reranker: Any, new_tokens: int = 40) -> Callable[[str], str]:
+    """A function that has the model write a question to a text (InPars, arXiv 2202.05144).
+
+    Args:
+        reranker: one with scoring="generation".
+        new_tokens: most tokens of a question.
+    """
+    from icr_rag.model.batch import PromptBatch
+    from icr_rag.model.generation import generate
+    from icr_rag.templates import QueryLikelihoodPrompts
+
+    def write(text: str) -> str:
+        engine = reranker.engine
+        prompts = QueryLikelihoodPrompts(engine.tokenizer)
+        ids = prompts.encode_documents([text])[0][:512]
+        built = prompts.build([0], [ids])
+        answer = generate(engine, PromptBatch(built.head_ids, built.bodies), new_tokens).texts[0]
+        return answer.strip().split("\n")[0]
+
+    return write

@@ -9,31 +9,15 @@ Weights are signed: a head that attends to what is *not* relevant counts against
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from icr_rag.profiling.samples import Sample
 
 from icr_rag.errors import InputError
 from icr_rag.model.reading import READINGS
 from icr_rag.profiles import HeadWeight
+from icr_rag.profiling.samples import Sample
 from icr_rag.scoring.head_scores import standardise
-
-
-@dataclass(frozen=True)
-class LearnedWeights:
-    """The outcome.
-
-    Attributes:
-        heads: what is left, largest weight first.
-        likelihood_weight: of the standardised query likelihood; 0.0 where it was not used.
-        loss: mean cross-entropy per query on the samples, in nats.
-    """
-
-    heads: tuple[HeadWeight, ...]
-    likelihood_weight: float
-    loss: float
 
 
 def learn_weights(
@@ -44,8 +28,7 @@ def learn_weights(
     size: int | None = None,
     depth_penalty: float = 0.0,
     max_layer: int | None = None,
-    with_likelihood: bool = False,
-) -> LearnedWeights:
+) -> tuple[HeadWeight, ...]:
     """Fit weights to labelled queries.
 
     Args:
@@ -57,7 +40,9 @@ def learn_weights(
         depth_penalty: makes the penalty grow with depth, by ``1 + depth_penalty * layer / last``,
             so that of two equally good heads the one that exits earlier is taken.
         max_layer: use no layer above it.
-        with_likelihood: fit the weight of the query likelihood too; it is not penalised.
+
+    Returns:
+        What is left, largest weight first.
 
     Raises:
         InputError: if no sample has a relevant candidate, or a reading is unknown.
@@ -84,9 +69,6 @@ def learn_weights(
     for sample in useful:
         chosen = torch.from_numpy(np.ascontiguousarray(sample.readings[:, :layers][..., columns]))
         features.append(standardise(chosen.double().flatten(1)))
-    likelihoods: list[torch.Tensor] | None = None
-    if with_likelihood:
-        likelihoods = [_likelihood(sample) for sample in useful]
     targets = [torch.from_numpy(sample.grades.astype(np.float64)) for sample in useful]
     targets = [target / target.sum() for target in targets]
     penalty = l2 * torch.tensor(
@@ -96,13 +78,13 @@ def learn_weights(
     kept = torch.arange(len(names))
     while True:
         part = [values[:, kept] for values in features]
-        weights, own, loss = _fit(part, likelihoods, targets, penalty[kept])
+        weights = _fit(part, targets, penalty[kept])
         if size is None or len(kept) <= size:
             break
         fewer = max(size, len(kept) // 2)
         kept = kept[weights.abs().argsort(descending=True, stable=True)[:fewer]]
     order = weights.abs().argsort(descending=True, stable=True).tolist()
-    heads = tuple(
+    return tuple(
         HeadWeight(
             layer=names[kept[i]][0],
             head=names[kept[i]][1],
@@ -111,7 +93,6 @@ def learn_weights(
         )
         for i in order
     )
-    return LearnedWeights(heads, own, loss / len(useful))
 
 
 def score(sample: Sample, heads: Sequence[HeadWeight]) -> np.ndarray:
@@ -127,39 +108,50 @@ def score(sample: Sample, heads: Sequence[HeadWeight]) -> np.ndarray:
     return result
 
 
-def _likelihood(sample: Sample) -> torch.Tensor:
-    if sample.likelihood is None:
-        raise InputError(f"query {sample.query_id} has no likelihood; collect with scoring='mixed'")
-    return standardise(torch.from_numpy(sample.likelihood.astype(np.float64))[:, None])[:, 0]
+def likelihood_weight(
+    samples: Sequence[Sample],
+    heads: Sequence[HeadWeight],
+    choices: Sequence[float] = (1.0, 2.0, 4.0),
+) -> float:
+    """The weight of query likelihood beside attention that ranks these samples best.
+
+    Raises:
+        InputError: if a sample has no likelihood.
+    """
+    from icr_rag.profiling.curve import measure_ranking
+
+    totals = dict.fromkeys(choices, 0.0)
+    for sample in samples:
+        if sample.likelihood is None:
+            raise InputError(
+                f"query {sample.query_id} has no likelihood; collect with scoring='mixed'"
+            )
+        own = standardise(torch.from_numpy(sample.likelihood.astype(np.float64)))
+        attention = standardise(torch.from_numpy(score(sample, heads)))
+        for choice in choices:
+            mixed = (choice * own + attention).numpy()[:, None]
+            totals[choice] += float(
+                measure_ranking(mixed, sample.grades, sample.ideal, "nDCG@10")[0]
+            )
+    return max(choices, key=lambda choice: totals[choice])
 
 
 def _fit(
-    features: Sequence[torch.Tensor],
-    likelihoods: Sequence[torch.Tensor] | None,
-    targets: Sequence[torch.Tensor],
-    penalty: torch.Tensor,
-) -> tuple[torch.Tensor, float, float]:
-    """Weights [feature], the likelihood's weight, and the loss summed over queries."""
+    features: Sequence[torch.Tensor], targets: Sequence[torch.Tensor], penalty: torch.Tensor
+) -> torch.Tensor:
+    """Weights [feature]."""
     weights = torch.zeros(len(penalty), dtype=torch.float64, requires_grad=True)
-    own = torch.zeros(1, dtype=torch.float64, requires_grad=True)
-    variables = [weights] if likelihoods is None else [weights, own]
     optimizer = torch.optim.LBFGS(
-        variables, max_iter=200, history_size=20, line_search_fn="strong_wolfe"
+        [weights], max_iter=200, history_size=20, line_search_fn="strong_wolfe"
     )
-    found: dict[str, float] = {}
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = torch.zeros((), dtype=torch.float64)
-        for number, (values, target) in enumerate(zip(features, targets, strict=True)):
-            scores = values @ weights
-            if likelihoods is not None:
-                scores = scores + own * likelihoods[number]
-            loss = loss - (target * scores.log_softmax(dim=0)).sum()
-        found["loss"] = float(loss.detach())
-        loss = loss + (penalty * weights.square()).sum()
+        loss = (penalty * weights.square()).sum()
+        for values, target in zip(features, targets, strict=True):
+            loss = loss - (target * (values @ weights).log_softmax(dim=0)).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return weights.detach(), float(own.detach()), found["loss"]
+    return weights.detach()

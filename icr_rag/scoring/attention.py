@@ -31,9 +31,6 @@ class AttentionScorer:
         config: what to read and how to calibrate it.
     """
 
-    #: Windows could not slide with fewer.
-    together = 2
-
     def __init__(self, engine: Engine, config: RerankerConfig) -> None:
         self.engine = engine
         self.config = config
@@ -41,6 +38,8 @@ class AttentionScorer:
         self.framework = self.selection.framework
         self.layers = self.selection.layers
         self.first_stage_weight = self.selection.first_stage_weight
+        # Windows could not slide with fewer than two.
+        self.together = config.set_size if self.framework == "setwise" else 2
         with engine.lock:
             self.prompts = PromptBuilder(
                 engine.tokenizer,

@@ -1,0 +1,157 @@
+"""Learn the profile of the embedded model that icr_rag/presets.py ships.
+
+    python benchmarks/make_profile.py ../shared/data/scifact --out results/embedded
+
+Four kinds of queries, pooled so that the weights hold beyond one collection:
+
+- labelled: claims of scifact with even ids (those with odd ids are kept for the test), BM25 top 20;
+- title and sentence: label-free, from scifact's abstracts;
+- docstrings: label-free, from the docstrings of Python's standard library, NumPy and torch;
+- passage: label-free and long, two to four sentences of either.
+
+Every head of every layer is read for each of them, an hour or less on two cores; interrupted, the
+same command goes on. Then weights are fitted in seconds, once on all kinds and once with each kind
+left out and measured on it, and printed in the form that presets.py has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import json
+import warnings
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from icr_rag import Document, Reranker, RerankerConfig
+from icr_rag.evaluation.datasets import Dataset, load_beir
+from icr_rag.evaluation.grid_config import QuerySubset
+from icr_rag.evaluation.grid_data import choose_queries, only_run
+from icr_rag.evaluation.runs import Run, read_run
+from icr_rag.profiling.collect import collect, profiling_config
+from icr_rag.profiling.curve import measure_ranking
+from icr_rag.profiling.queries import label_free
+from icr_rag.profiling.samples import Sample, load_samples, save_samples
+from icr_rag.profiling.weights import learn_weights, likelihood_weight, score
+
+#: Chosen with each kind of queries left out in turn; nothing above layer 21 leaves a quarter of
+#: the layers unrun.
+L2, SIZE, MAX_LAYER = 20.0, 64, 21
+
+MODULES = (
+    "argparse asyncio collections concurrent.futures contextlib csv datetime decimal difflib email "
+    "fractions functools heapq html http inspect ipaddress itertools json logging multiprocessing "
+    "numpy numpy.fft numpy.linalg numpy.ma numpy.random os pathlib pickle random re shutil socket "
+    "sqlite3 statistics string subprocess tempfile textwrap threading time torch "
+    "torch.distributions torch.nn torch.nn.functional torch.optim torch.utils.data typing unittest "
+    "urllib.parse urllib.request uuid zipfile"
+)
+
+
+def docstrings() -> dict[str, Document]:
+    """Summary lines as titles, with at least 50 words behind them."""
+    found: dict[str, Document] = {}
+    titles = set()
+    for name in MODULES.split():
+        module = importlib.import_module(name)
+        for member in sorted(vars(module)):
+            if member.startswith("_"):
+                continue
+            text = inspect.getdoc(getattr(module, member, None)) or ""
+            first, _, rest = text.partition("\n\n")
+            if text.startswith(member) or "(" in first.split(" ")[0]:
+                # A signature stands before the summary.
+                first, _, rest = rest.partition("\n\n")
+            title, body = " ".join(first.split()), " ".join(rest.split())
+            if 5 <= len(title.split()) <= 40 and len(body.split()) > 50 and title not in titles:
+                titles.add(title)
+                found[f"{name}.{member}"] = Document(body, title)
+    return found
+
+
+def tasks(folder: Path) -> dict[str, tuple[Dataset, Run, list[str], int]]:
+    """Name -> data, candidates, queries, depth."""
+    run = read_run(only_run(folder))
+    scifact = load_beir(folder)
+    labelled = choose_queries(scifact.judged_queries, QuerySubset(parity="even", limit=100))
+    strings = docstrings()
+    both = {**strings, **dict(islice(scifact.documents.items(), 2500))}
+    free = {
+        "title and sentence": (scifact.documents, ("title", "sentence"), 80),
+        "docstrings": (strings, ("title", "title", "sentence"), 100),
+        "passage": (both, ("passage",), 70),
+    }
+    made: dict[str, tuple[Dataset, Run, list[str], int]] = {
+        "labelled": (scifact, run, labelled, 20)
+    }
+    for seed, (name, (documents, kinds, count)) in enumerate(free.items()):
+        data, found = label_free(
+            documents, kinds=kinds, count=count, depth=10, seed=seed, name=name
+        )
+        made[name] = (data, found, list(data.queries), 10)
+    return made
+
+
+def read(folder: Path, path: Path) -> list[Sample]:
+    """Readings of all queries; those that are in the file already are taken from there."""
+    samples = load_samples(path) if path.is_file() else []
+    done = {(sample.group, sample.query_id) for sample in samples}
+    config = RerankerConfig(
+        model="smollm2-135m",
+        dtype="float32",
+        scoring="mixed",
+        framework="pointwise",
+        max_document_tokens=192,
+    )
+    with Reranker(profiling_config(config)) as reranker:
+        for name, (data, run, queries, depth) in tasks(folder).items():
+            for number, query in enumerate(queries):
+                if (name, query) not in done:
+                    samples += collect(reranker, data, run, [query], depth=depth, group=name)
+                    if number % 20 == 19 or number == len(queries) - 1:
+                        save_samples(path, samples)
+                        print(f"{name}: {number + 1} of {len(queries)}", flush=True)
+    return samples
+
+
+def ndcg(samples: list[Sample], scores: list[np.ndarray]) -> float:
+    """Mean nDCG@10."""
+    pairs = zip(samples, scores, strict=True)
+    values = [measure_ranking(s[:, None], x.grades, x.ideal, "nDCG@10")[0] for x, s in pairs]
+    return float(np.mean(values))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("scifact", type=Path, help="BEIR folder with a run.*")
+    parser.add_argument("--out", type=Path, required=True, help="folder")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    samples = read(arguments.scifact, arguments.out / "readings.npz")
+
+    report: dict[str, object] = {}
+    kinds = sorted({sample.group for sample in samples})
+    for kind in kinds:
+        rest = [sample for sample in samples if sample.group != kind]
+        test = [sample for sample in samples if sample.group == kind]
+        heads = learn_weights(rest, l2=L2, size=SIZE, max_layer=MAX_LAYER)
+        even = [np.asarray(x.readings[:, :, :, 1].mean(axis=(1, 2))) for x in test]
+        report[f"left out: {kind}"] = {
+            "queries": len(test),
+            "query likelihood": round(ndcg(test, [np.asarray(x.likelihood) for x in test]), 4),
+            "log mass, all heads alike": round(ndcg(test, even), 4),
+            "learned": round(ndcg(test, [score(x, heads) for x in test]), 4),
+        }
+    heads = learn_weights(samples, l2=L2, size=SIZE, max_layer=MAX_LAYER)
+    report["likelihood_weight"] = likelihood_weight(samples, heads)
+    report["weights"] = " ".join(f"{h.layer}-{h.head}:{h.weight:+.3f}" for h in heads)
+    (arguments.out / "profile.json").write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
