@@ -21,6 +21,8 @@ import importlib
 import inspect
 import json
 import warnings
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -30,12 +32,14 @@ from icr_rag import Document, Reranker, RerankerConfig
 from icr_rag.evaluation.datasets import Dataset, load_beir
 from icr_rag.evaluation.grid_config import QuerySubset
 from icr_rag.evaluation.grid_data import choose_queries, only_run
+from icr_rag.evaluation.harness import Setting, given_order
 from icr_rag.evaluation.runs import Run, read_run
 from icr_rag.profiling.collect import collect, profiling_config
+from icr_rag.profiling.crossval import likelihood_weight
 from icr_rag.profiling.curve import measure_ranking
 from icr_rag.profiling.queries import label_free
 from icr_rag.profiling.samples import Sample, load_samples, save_samples
-from icr_rag.profiling.weights import learn_weights, likelihood_weight, score
+from icr_rag.profiling.weights import learn_weights, score
 
 #: Chosen with each kind of queries left out in turn; nothing above layer 21 leaves a quarter of
 #: the layers unrun.
@@ -102,7 +106,6 @@ def read(folder: Path, path: Path) -> list[Sample]:
     config = RerankerConfig(
         model="smollm2-135m",
         dtype="float32",
-        scoring="mixed",
         framework="pointwise",
         max_document_tokens=192,
     )
@@ -115,6 +118,28 @@ def read(folder: Path, path: Path) -> list[Sample]:
                         save_samples(path, samples)
                         print(f"{name}: {number + 1} of {len(queries)}", flush=True)
     return samples
+
+
+def with_likelihood(folder: Path, samples: list[Sample], path: Path) -> list[Sample]:
+    """The first labelled samples with query likelihoods, for choosing its weight."""
+    labelled = [sample for sample in samples if sample.group == "labelled"][:40]
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    data, run, _, depth = tasks(folder)["labelled"]
+    config = RerankerConfig(dtype="float32", scoring="likelihood", max_document_tokens=192)
+    with Reranker(config) as reranker:
+        for number, sample in enumerate(labelled):
+            if sample.query_id not in known:
+                query = sample.query_id
+                names = given_order(run[query], query, Setting(depth, 1))[:depth]
+                documents = [data.documents[name] for name in names]
+                scores = reranker.rank(data.queries[query], documents).scores
+                known[query] = list(scores)
+                path.write_text(json.dumps(known))
+                print(f"likelihood: {number + 1} of {len(labelled)}", flush=True)
+    return [
+        replace(sample, likelihood=np.array(known[sample.query_id], dtype=np.float32))
+        for sample in labelled
+    ]
 
 
 def ndcg(samples: list[Sample], scores: list[np.ndarray]) -> float:
@@ -142,12 +167,14 @@ def main() -> None:
         even = [np.asarray(x.readings[:, :, :, 1].mean(axis=(1, 2))) for x in test]
         report[f"left out: {kind}"] = {
             "queries": len(test),
-            "query likelihood": round(ndcg(test, [np.asarray(x.likelihood) for x in test]), 4),
             "log mass, all heads alike": round(ndcg(test, even), 4),
             "learned": round(ndcg(test, [score(x, heads) for x in test]), 4),
         }
     heads = learn_weights(samples, l2=L2, size=SIZE, max_layer=MAX_LAYER)
-    report["likelihood_weight"] = likelihood_weight(samples, heads)
+    judged = with_likelihood(arguments.scifact, samples, arguments.out / "likelihood.json")
+    select = partial(learn_weights, l2=L2, size=SIZE, max_layer=MAX_LAYER)
+    rest = [sample for sample in samples if sample.query_id not in {x.query_id for x in judged}]
+    report["likelihood_weight"] = likelihood_weight([*judged, *rest], select)
     report["weights"] = " ".join(f"{h.layer}-{h.head}:{h.weight:+.3f}" for h in heads)
     (arguments.out / "profile.json").write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))

@@ -97,16 +97,18 @@ def _read(
     grades: Mapping[str, int],
     group: str,
 ) -> Sample:
+    from icr_rag.scoring.mixed import MixedScorer
+
     scorer = reranker._ensure_scorer()
     inputs = RankInputs(scorer, reranker.config, query, list(documents))
     cost = Cost()
     likelihood: torch.Tensor | None = None
-    if hasattr(scorer, "read_documents") and hasattr(scorer, "build"):
-        by_head = scorer.read_documents(scorer.build(inputs.query_ids, inputs.token_ids))
-    elif hasattr(scorer, "read_documents"):
-        by_head = scorer.read_documents(inputs.query_ids, inputs.token_ids, cost)
-    else:
+    if isinstance(scorer, MixedScorer):
         likelihood, by_head = scorer.read(inputs.query_ids, inputs.token_ids, cost)
+    elif hasattr(scorer, "build"):
+        by_head = scorer.read_documents(scorer.build(inputs.query_ids, inputs.token_ids))
+    else:
+        by_head = scorer.read_documents(inputs.query_ids, inputs.token_ids, cost)
     heads = scorer.engine.text_config.num_attention_heads
     readings = by_head.view(len(by_head), len(scorer.layers), heads, len(READINGS)).numpy()
     # Distinct contents are read once; blank documents, which are never read, are left out.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from icr_rag.errors import InputError
 from icr_rag.profiles import HeadWeight
 from icr_rag.profiling.curve import head_values, measure_ranking
-from icr_rag.profiling.samples import Sample, fold_of
+from icr_rag.profiling.samples import Sample, fold_of, standardise
 from icr_rag.profiling.weights import score
 
 #: Chooses weighted readings on samples.
@@ -38,15 +38,60 @@ def cross_validate(
     Raises:
         InputError: if there are fewer than two folds with queries.
     """
+    values = np.zeros(len(samples))
+    for held, chosen in _folds(samples, select, folds):
+        values[held] = evaluate_heads([samples[place] for place in held], chosen, measure)
+    return values
+
+
+def likelihood_weight(
+    samples: Sequence[Sample],
+    select: Selector,
+    choices: Sequence[float] = (1.0, 2.0, 4.0),
+    folds: int = 5,
+) -> float:
+    """The weight of query likelihood beside attention in mixed scoring.
+
+    Heads look better on the queries that they were chosen on than they are, which would take
+    weight from likelihood: each query is ranked by heads that were chosen without its fold.
+
+    Args:
+        samples: heads are chosen on all, the weight on those that have a likelihood.
+        select: chooses heads.
+        choices: weights to choose from.
+
+    Raises:
+        InputError: if no sample has a likelihood, or the samples are too few.
+    """
+    if all(sample.likelihood is None for sample in samples):
+        raise InputError(
+            f"none of {len(samples)} queries has a likelihood; collect with scoring='mixed'"
+        )
+    totals = dict.fromkeys(choices, 0.0)
+    for held, chosen in _folds(samples, select, folds):
+        for sample in (samples[place] for place in held):
+            if sample.likelihood is None:
+                continue
+            own, attention = standardise(sample.likelihood), standardise(score(sample, chosen))
+            for choice in choices:
+                mixed = (choice * own + attention)[:, None]
+                totals[choice] += float(
+                    measure_ranking(mixed, sample.grades, sample.ideal, "nDCG@10")[0]
+                )
+    return max(choices, key=lambda choice: totals[choice])
+
+
+def _folds(
+    samples: Sequence[Sample], select: Selector, folds: int
+) -> Iterator[tuple[list[int], Sequence[HeadWeight]]]:
+    """Places of the queries of a fold, and what was chosen without them."""
     numbers = [fold_of(sample.query_id, folds) for sample in samples]
     if len(set(numbers)) < 2:
         raise InputError(f"{len(samples)} queries are too few to cross-validate on")
-    values = np.zeros(len(samples))
     for fold in sorted(set(numbers)):
         held = [place for place, number in enumerate(numbers) if number == fold]
-        chosen = select([s for s, number in zip(samples, numbers, strict=True) if number != fold])
-        values[held] = evaluate_heads([samples[place] for place in held], chosen, measure)
-    return values
+        rest = [s for s, number in zip(samples, numbers, strict=True) if number != fold]
+        yield held, select(rest)
 
 
 def transfer(

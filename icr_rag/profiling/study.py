@@ -14,7 +14,12 @@ from icr_rag.errors import InputError
 from icr_rag.evaluation.environment import versions
 from icr_rag.presets import WINDOW_WIDTH
 from icr_rag.profiles import HeadWeight, Profile, Shape
-from icr_rag.profiling.crossval import Selector, cross_validate, transfer
+from icr_rag.profiling.crossval import (
+    Selector,
+    cross_validate,
+    likelihood_weight,
+    transfer,
+)
 from icr_rag.profiling.curve import LayerCurve, head_values, layer_curve, layer_values
 from icr_rag.profiling.heads import (
     core_values,
@@ -24,7 +29,7 @@ from icr_rag.profiling.heads import (
     window_heads,
 )
 from icr_rag.profiling.samples import Sample
-from icr_rag.profiling.weights import learn_weights, likelihood_weight
+from icr_rag.profiling.weights import learn_weights
 from icr_rag.selection import FIRST_STAGE_WEIGHT
 
 #: How heads are chosen; `icr_rag.profiling.heads` and `icr_rag.profiling.weights` say more.
@@ -114,7 +119,7 @@ def run_study(samples: Sequence[Sample], choice: Choice, mixed: bool = False) ->
     curve = layer_curve(samples, choice.reading)
     chosen = choice.select(samples)
     window = Choice("window", WINDOW_WIDTH, choice.reading)
-    uniform = Choice("window", WINDOW_WIDTH, choice.reading).reading
+    uniform = choice.reading
     measured: dict[str, Any] = {
         "queries": len(samples),
         "all layers": _mean(_all_layers(samples, uniform)),
@@ -133,7 +138,7 @@ def run_study(samples: Sequence[Sample], choice: Choice, mixed: bool = False) ->
             source: {name: round(value, 4) for name, value in row.items()}
             for source, row in transfer(groups, select).items()
         }
-    weight = likelihood_weight(samples, chosen) if mixed else 0.0
+    weight = likelihood_weight(samples, choice.select) if mixed else 0.0
     return Study(curve, head_values(samples, choice.reading).mean(axis=0), chosen, measured, weight)
 
 

@@ -108,34 +108,6 @@ def score(sample: Sample, heads: Sequence[HeadWeight]) -> np.ndarray:
     return result
 
 
-def likelihood_weight(
-    samples: Sequence[Sample],
-    heads: Sequence[HeadWeight],
-    choices: Sequence[float] = (1.0, 2.0, 4.0),
-) -> float:
-    """The weight of query likelihood beside attention that ranks these samples best.
-
-    Raises:
-        InputError: if a sample has no likelihood.
-    """
-    from icr_rag.profiling.curve import measure_ranking
-
-    totals = dict.fromkeys(choices, 0.0)
-    for sample in samples:
-        if sample.likelihood is None:
-            raise InputError(
-                f"query {sample.query_id} has no likelihood; collect with scoring='mixed'"
-            )
-        own = standardise(torch.from_numpy(sample.likelihood.astype(np.float64)))
-        attention = standardise(torch.from_numpy(score(sample, heads)))
-        for choice in choices:
-            mixed = (choice * own + attention).numpy()[:, None]
-            totals[choice] += float(
-                measure_ranking(mixed, sample.grades, sample.ideal, "nDCG@10")[0]
-            )
-    return max(choices, key=lambda choice: totals[choice])
-
-
 def _fit(
     features: Sequence[torch.Tensor], targets: Sequence[torch.Tensor], penalty: torch.Tensor
 ) -> torch.Tensor:
