@@ -96,7 +96,7 @@ def profile(
     icr-rag profile notes.jsonl --kinds sentence,passage --framework pointwise
     """
     from icr_rag.profiling.collect import profiling_config
-    from icr_rag.profiling.plot import plot_profile
+    from icr_rag.profiling.plot import check_plots, plot_profile
     from icr_rag.profiling.sources import Wanted, load_queries
     from icr_rag.profiling.study import METHODS, Choice, make_profile, run_study
 
@@ -105,6 +105,7 @@ def profile(
     for path in (out, *(plot or ())):
         if not path.resolve().parent.is_dir():
             raise DataError(f"cannot write {path}: there is no folder {path.resolve().parent}")
+    check_plots(plot or [])
     wanted = Wanted(queries, tuple(kinds.split(",")), limit, parity, depth)
     with Reranker(profiling_config(config)) as reranker:
         writer = _question_writer(config) if "question" in wanted.kinds else None

@@ -19,6 +19,15 @@ _BAND = "#2f8fd0"
 _WINDOW = "#e08a1e"
 
 
+def check_plots(paths: Sequence[Path]) -> None:
+    """Raise what `plot_profile` would raise for these files, before there is anything to draw."""
+    for path in paths:
+        if path.suffix not in (".png", ".svg"):
+            raise InputError(f"{path}: plots are written as .png or .svg")
+    if paths:
+        require("matplotlib", "plot", "Plotting")
+
+
 def plot_profile(
     paths: Sequence[Path],
     curve: LayerCurve,
@@ -39,9 +48,7 @@ def plot_profile(
         MissingDependencyError: without matplotlib.
         InputError: for another format. DataError: if a file cannot be written.
     """
-    for path in paths:
-        if path.suffix not in (".png", ".svg"):
-            raise InputError(f"{path}: plots are written as .png or .svg")
+    check_plots(paths)
     matplotlib = require("matplotlib", "plot", "Plotting")
     matplotlib.use("Agg")
     from matplotlib.figure import Figure

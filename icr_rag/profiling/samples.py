@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ def load_samples(path: Path) -> list[Sample]:
         DataError: if it cannot be read or is no such file.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return [
                 Sample(
                     str(query_id),
@@ -88,7 +89,7 @@ def load_samples(path: Path) -> list[Sample]:
                 )
                 for number, (query_id, group) in enumerate(stored["ids"])
             ]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} holds no readings that can be used: {error}") from error
 
 

@@ -1,0 +1,52 @@
+"""The pages on scoring and profiles say what is so, and their code runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from icr_rag.profiles import Profile
+from icr_rag.profiling.queries import KINDS
+from icr_rag.profiling.study import METHODS
+from icr_rag.scoring.registry import FRAMEWORKS
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+SCORING = (DOCS / "scoring.md").read_text(encoding="utf-8")
+PROFILES = (DOCS / "profiles.md").read_text(encoding="utf-8")
+
+
+def snippets(page):
+    return re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+
+
+@pytest.mark.real_weights
+def test_the_scoring_snippet_runs(capsys):
+    (code,) = snippets(SCORING)
+    exec(code, {})
+    assert re.fullmatch(r"3 prompts, \d+ tokens\n", capsys.readouterr().out)
+
+
+def test_the_profile_snippet_runs():
+    (code,) = snippets(PROFILES)
+    names: dict = {}
+    exec(code, names)
+    assert names["config"].profile == "profile.json"
+
+
+def test_the_table_has_every_pair():
+    rows = [line.split("|")[1:3] for line in SCORING.splitlines() if line.startswith("| ")]
+    found: dict = {}
+    scoring = ""
+    for first, second in rows:
+        scoring = re.sub(r"\W", "", first) or scoring
+        found.setdefault(scoring, set()).update(re.findall(r"`(\w+wise)`", second))
+    assert {name: found[name] for name in FRAMEWORKS} == {
+        name: set(frameworks) for name, frameworks in FRAMEWORKS.items()
+    }
+
+
+def test_profiles_page_names_methods_kinds_and_fields():
+    for name in (*METHODS, *KINDS, *Profile.model_fields):
+        assert f"`{name}`" in PROFILES, name
