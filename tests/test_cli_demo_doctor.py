@@ -15,6 +15,7 @@ from icr_rag import cli
 from icr_rag.cli import console
 from icr_rag.cli import demo as demo_module
 from icr_rag.cli import doctor as doctor_module
+from icr_rag.cli.console import shown_layers
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import MissingDependencyError
 from icr_rag.model.cache import cache_root
@@ -160,3 +161,11 @@ def test_documentation_is_up_to_date():
     assert module.TARGET.read_text(encoding="utf-8") == module.render(), (
         "run: python scripts/generate_cli_docs.py"
     )
+
+
+@pytest.mark.parametrize(
+    ("layers", "shown"),
+    [([], ""), ([4], "4"), ([3, 4], "3-4"), ([0, 1, 2, 5, 7, 8], "0-2, 5, 7-8")],
+)
+def test_layers_are_shown_as_runs(layers, shown):
+    assert shown_layers(layers) == shown

@@ -85,10 +85,14 @@ def one_line(text: str) -> str:
 
 
 def shown_layers(layers: Sequence[int]) -> str:
-    """Ascending layers as "10-13", or one by one where some between them are left out."""
-    if len(layers) > 1 and layers[-1] - layers[0] == len(layers) - 1:
-        return f"{layers[0]}-{layers[-1]}"
-    return ", ".join(map(str, layers))
+    """Ascending layers as "10-13", with a comma where some between them are left out."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def write(text: str) -> None:

@@ -36,9 +36,12 @@ class Question:
     candidates: list[Document]
 
 
-@with_reranker_options(without=("top_n",))
+@with_reranker_options(without=("top_n",), fusion="none")
 def demo(config: RerankerConfig) -> None:
     """Re-rank a small corpus with the embedded model, and show before and after.
+
+    The questions are worded so that BM25 is misled, so that its order counts for nothing here;
+    --fusion auto counts it.
 
     Takes under a minute; the first run also fetches the model (about 100 MB) and converts it.
 
