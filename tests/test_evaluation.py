@@ -16,6 +16,7 @@ from tiny import byte_tokenizer, tiny_model
 
 from icr_rag import Reranker, RerankerConfig
 from icr_rag.errors import DataError
+from icr_rag.evaluation import harness
 from icr_rag.evaluation.datasets import load_beir
 from icr_rag.evaluation.harness import Setting, evaluate, given_order
 from icr_rag.evaluation.metrics import MEASURES, evaluate_run, mean_measures
@@ -290,6 +291,18 @@ def test_a_file_that_is_no_state_is_begun_anew(dataset, state, content):
     state.write_bytes(content)
     assert len(run_again(dataset, state)[1]) == len(RANKED)
     assert run_again(dataset, state)[1] == []
+
+
+def test_another_profile_under_the_same_name_is_ranked_anew(dataset, state, tmp_path, monkeypatch):
+    path = tmp_path / "profile.json"
+    path.write_text("{}")
+    config = RerankerConfig(profile=str(path))
+    run_again(dataset, state, config=config)
+    assert run_again(dataset, state, config=config)[1] == []
+    path.write_text('{"a": 1}')
+    assert len(run_again(dataset, state, config=config)[1]) == len(RANKED)
+    monkeypatch.setattr(harness, "HEAD_PRESETS", {})
+    assert len(run_again(dataset, state, config=config)[1]) == len(RANKED)
 
 
 @pytest.mark.parametrize(
