@@ -3,8 +3,8 @@
     python benchmarks/states_crash.py
 
 Each writer encodes the same 1,000 documents with a small model of random weights, into one
-folder; it is killed up to 0.3 seconds after it began. Then every stored state is read and compared with one
-that is made anew, and two writers finish the job at once.
+folder; it is killed up to 0.3 seconds after it began. Then every stored state is read and compared
+with one that is made anew; and two writers encode the same documents at once.
 """
 
 from __future__ import annotations
