@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from icr_rag.config_sources import read_config_file, read_environment
 from icr_rag.errors import ConfigError
-from icr_rag.scoring.registry import check_sort, resolve_framework
+from icr_rag.scoring.registry import check_sort, check_states, resolve_framework
 
 
 def _allow_written_window(schema: dict[str, Any]) -> None:
@@ -159,6 +159,22 @@ class RerankerConfig(BaseModel):
         None, ge=1, description="Tokens run through the layers at once. None: chosen by device."
     )
 
+    # --- document states -------------------------------------------------------------------
+    document_states: Literal["joint", "independent"] = Field(
+        "joint",
+        description="'independent': each document is encoded by itself, once, and its states are "
+        "kept, so that a query costs its own tokens only; 'joint': nothing is kept.",
+    )
+    states_memory: int = Field(
+        1024, ge=0, description="MiB of document states kept in memory; the oldest go first."
+    )
+    states_dir: str | None = Field(
+        None, description="Folder where document states are kept for other processes and runs."
+    )
+    states_dtype: Literal["same", "float16", "bfloat16", "int8"] = Field(
+        "same", description="Number format of kept states; 'same': the model's, nothing is lost."
+    )
+
     # --- the result ------------------------------------------------------------------------
     top_n: int | None = Field(None, ge=0, description="How many documents to return. None: all.")
     score_mode: Literal["raw", "share", "rank", "lift"] = Field(
@@ -205,7 +221,7 @@ class RerankerConfig(BaseModel):
         except ValidationError as error:
             raise ConfigError(_explain(error)) from error
 
-    @field_validator("model", "cache_dir", "profile", mode="before")
+    @field_validator("model", "cache_dir", "profile", "states_dir", mode="before")
     @classmethod
     def _accept_paths(cls, value: Any) -> Any:
         return str(value) if isinstance(value, Path) else value
@@ -283,6 +299,14 @@ class RerankerConfig(BaseModel):
                 "score_mode='lift' goes with scoring='attention' and framework='listwise' only"
             )
         self._check_prompt_settings(framework)
+        check_states(self.document_states, self.scoring, framework, self.likelihood)
+        if self.document_states == "joint":
+            for name in ("states_dir", "states_dtype", "states_memory"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(
+                        f"{name}={getattr(self, name)!r} means nothing with "
+                        "document_states='joint'; set document_states='independent'"
+                    )
         if self.reading == "lift" and self.calibration == "none":
             raise ValueError("reading='lift' compares with the null query; set calibration='null'")
         explicit = [
@@ -305,7 +329,7 @@ class RerankerConfig(BaseModel):
         applies = {
             "instruction": joint_attention,
             "double_query": joint_attention,
-            "order": joint_attention,
+            "order": joint_attention and self.document_states == "joint",
             "window": framework == "listwise",
             "stride": framework == "listwise",
         }

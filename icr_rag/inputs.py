@@ -95,6 +95,8 @@ class RankInputs:
         limits = [n for n in (config.token_budget, context) if n is not None]
         self.budget: int = min(limits) if limits else 2**31
         self._overhead = self._prompts.overhead(self.query_ids)
+        # Documents that stand side by side do not use up the model's context.
+        self._capacity: int = getattr(scorer, "capacity", self.budget)
 
         # So many documents must fit in one prompt: windows could not slide with fewer than two.
         together = scorer.together
@@ -125,7 +127,7 @@ class RankInputs:
 
     def fits(self, items: Sequence[int]) -> bool:
         """Whether these documents fit in one prompt."""
-        return self.cost(items) <= self.budget
+        return self.cost(items) <= self._capacity
 
     def spread(
         self, order: Sequence[int], scores: Sequence[float], groups: Sequence[int]

@@ -12,20 +12,20 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from icr_rag.config import RerankerConfig
-from icr_rag.errors import ClosedError, ConfigError, InputError, PromptTooLongError
+from icr_rag.errors import ClosedError, ConfigError, InputError
 from icr_rag.inputs import RankInputs, check_documents, check_query, check_retrieval_scores
 from icr_rag.ranking import Scored, make_ranking, select
 from icr_rag.types import (
     AttentionReading,
     Document,
     DocumentLike,
+    Encoded,
     Ranking,
-    Span,
     Usage,
 )
 
@@ -244,43 +244,35 @@ class Reranker:
             InputError: for a blank query, no documents, or only blank ones.
             PromptTooLongError: if the documents do not fit in one prompt.
         """
-        check_query(query)
-        given = check_documents(documents)
-        if not any(document.content.strip() for document in given):
-            raise InputError("read_attention needs at least one document that is not blank")
-        scorer = self._ensure_scorer()
-        if not hasattr(scorer, "build"):
-            from icr_rag.scoring.attention import AttentionScorer
+        from icr_rag.attention_reading import read_attention
 
-            layers = (scorer.layers[0], scorer.layers[-1]) if scorer.layers else "all"
-            changes = {"scoring": "attention", "framework": "listwise", "profile": None}
-            config = self.config.replace(layers=layers, heads="all", reading="auto", **changes)
-            scorer = AttentionScorer(scorer.engine, config)
-        inputs = RankInputs(scorer, self.config, query, given)
-        everything = range(len(inputs.token_ids))
-        if not inputs.fits(everything):
-            raise PromptTooLongError(
-                f"{len(given)} documents need {inputs.cost(everything)} tokens, but one prompt "
-                f"holds {inputs.budget}; give fewer documents or set max_document_tokens"
+        return read_attention(self._ensure_scorer, self.config, query, documents)
+
+    def encode(
+        self,
+        documents: Sequence[DocumentLike],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Encoded:
+        """Encode documents ahead of time, so that ranking them costs the query's tokens only.
+
+        What is stored already is not encoded again; interrupted, the same call goes on.
+
+        Args:
+            documents: as in `rank`. Not changed. Blank ones have no states.
+            progress: called with (finished, all) distinct documents.
+
+        Raises:
+            ConfigError: unless ``document_states="independent"``.
+            InputError: for a document without text.
+        """
+        from icr_rag.states.ahead import encode_ahead
+
+        if self.config.document_states == "joint":
+            raise ConfigError(
+                "encode needs document_states='independent'; with 'joint' nothing can be kept"
             )
-        prompt = scorer.build(inputs.query_ids, inputs.token_ids)
-        readings = scorer.read(prompt, sum_heads=False)
-        token_ids = prompt.token_ids(prompt.query)
-        spans = [
-            prompt.spans[unique] if unique is not None else Span(0, 0) for unique in inputs.owner
-        ]
-        null_tail = prompt.null
-        return AttentionReading(
-            token_ids=token_ids,
-            spans=spans,
-            query_rows=prompt.rows(prompt.query),
-            layers=list(scorer.layers),
-            query=_fit_columns(readings[0], len(token_ids), len(token_ids)),
-            null=None
-            if null_tail is None
-            else _fit_columns(readings[1], len(token_ids), len(prompt.prefix_ids)),
-            null_token_ids=[] if null_tail is None else prompt.token_ids(null_tail),
-            null_query_rows=slice(0, 0) if null_tail is None else prompt.rows(null_tail),
+        return encode_ahead(
+            self._ensure_scorer(), self.config, check_documents(documents), progress
         )
 
     # --- life cycle -------------------------------------------------------------------------
@@ -375,16 +367,6 @@ class Reranker:
 def _unread(count: int) -> Scored:
     """Documents that were not read, because they are blank or it failed: input order, score 0."""
     return Scored(list(range(count)), [0.0] * count, [-1] * count)
-
-
-def _fit_columns(reading: Any, columns: int, kept: int) -> Any:
-    """A reading on a token axis of ``columns``, of which the first ``kept`` are taken over."""
-    import torch
-
-    result = torch.zeros(*reading.shape[:-1], columns)
-    kept = min(kept, reading.shape[-1])
-    result[..., :kept] = reading[..., :kept]
-    return result
 
 
 def _release_cached_memory() -> None:

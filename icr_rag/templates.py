@@ -59,8 +59,17 @@ class QueryLikelihoodPrompts(Encoder):
         tails = [Tail(list(query_ids), slice(0, len(query_ids)))]
         if self._null_ids is not None:
             tails.append(Tail(self._null_ids, slice(0, len(self._null_ids))))
-        bodies = [[*ids, *self._after_ids] for ids in documents]
+        bodies = [self.body(ids) for ids in documents]
         return PromptBatch(self._head_ids, bodies, [[Span(0, len(d))] for d in documents], tails)
+
+    @property
+    def head_ids(self) -> list[int]:
+        """What stands before every document."""
+        return self._head_ids
+
+    def body(self, document_ids: Ids) -> list[int]:
+        """A document and what stands between it and the query."""
+        return [*document_ids, *self._after_ids]
 
 
 class YesNoPrompts(Encoder):

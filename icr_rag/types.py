@@ -120,6 +120,25 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """What `Reranker.encode` did.
+
+    Attributes:
+        documents: distinct contents that have states now.
+        new: how many of them were encoded; the others were there.
+        tokens: that were run for them.
+        truncated: input indices of documents that were cut to fit, ascending.
+        seconds: wall-clock seconds, loading the model included.
+    """
+
+    documents: int
+    new: int
+    tokens: int
+    truncated: tuple[int, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Ranking(Sequence[RankedDocument]):
     """Documents, best first; behaves like a read-only list of `RankedDocument`.
 

@@ -28,6 +28,18 @@ def test_the_scoring_snippet_runs(capsys):
     assert re.fullmatch(r"3 prompts, \d+ tokens\n", capsys.readouterr().out)
 
 
+@pytest.mark.real_weights
+def test_the_states_snippet_pays_for_the_query_only(capsys):
+    (code,) = snippets((DOCS / "states.md").read_text(encoding="utf-8"))
+    exec(code, {})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(".")[0] for line in lines] == [
+        "Tin melts at 232 degrees",
+        "Oaks carry acorns",
+    ]
+    assert all(int(line.split()[-2]) <= 3 * 8 for line in lines)
+
+
 def test_the_profile_snippet_runs():
     (code,) = snippets(PROFILES)
     names: dict = {}

@@ -14,6 +14,7 @@ from icr_rag.cli.config import config
 from icr_rag.cli.console import messages, write
 from icr_rag.cli.demo import demo
 from icr_rag.cli.doctor import doctor
+from icr_rag.cli.encode import encode
 from icr_rag.cli.evaluate import evaluate
 from icr_rag.cli.profile import profile
 from icr_rag.cli.reproduce import reproduce
@@ -36,6 +37,7 @@ app = typer.Typer(
 
 app.command()(demo)
 app.command()(rerank)
+app.command()(encode)
 app.command()(evaluate)
 app.command()(profile)
 app.command()(reproduce)

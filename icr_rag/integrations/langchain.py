@@ -31,6 +31,7 @@ from icr_rag.integrations._langchain_documents import (  # noqa: E402
     retrieval_scores,
     texts,
 )
+from icr_rag.integrations._langchain_encode import ICREncode  # noqa: E402
 from icr_rag.integrations._langchain_run import as_run  # noqa: E402
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from icr_rag.integrations.langchain_cross_encoder import ICRCrossEncoder
 
-__all__ = ["RELEVANCE_SCORE", "RERANK_ERROR", "ICRCrossEncoder", "ICRRerank"]
+__all__ = ["RELEVANCE_SCORE", "RERANK_ERROR", "ICRCrossEncoder", "ICREncode", "ICRRerank"]
 
 
 class ICRRerank(Makers, BaseDocumentCompressor):

@@ -28,6 +28,7 @@ from llama_index.core.instrumentation.events.rerank import (  # noqa: E402
 from llama_index.core.postprocessor.types import BaseNodePostprocessor  # noqa: E402
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle  # noqa: E402
 
+from icr_rag.integrations._llama_index_encode import ICREncode  # noqa: E402
 from icr_rag.integrations._llama_index_nodes import (  # noqa: E402
     RERANK_ERROR,
     RETRIEVAL_SCORE,
@@ -36,7 +37,7 @@ from icr_rag.integrations._llama_index_nodes import (  # noqa: E402
     texts_of,
 )
 
-__all__ = ["RERANK_ERROR", "RETRIEVAL_SCORE", "ICRRerank", "clean_tool_query"]
+__all__ = ["RERANK_ERROR", "RETRIEVAL_SCORE", "ICREncode", "ICRRerank", "clean_tool_query"]
 
 dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]
 

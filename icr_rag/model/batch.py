@@ -11,17 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from icr_rag.errors import NonFiniteScoreError, UnsupportedModelError
 from icr_rag.model import tap
-from icr_rag.model.forward import Tail, check_finite, input_device, within_memory
+from icr_rag.model.forward import Tail, check_finite, input_device, run_pass, within_memory
 from icr_rag.model.reading import DocumentReader
 from icr_rag.model.states import make_states, repeat_states
 from icr_rag.model.view import find_decoder, make_causal_view, make_view
 from icr_rag.types import Span
+
+if TYPE_CHECKING:
+    from icr_rag.model.document_states import DocumentStates
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class BatchResult:
     """What the prompts gave, in their order.
 
     Attributes:
+        tokens: that were run.
         readings: per prompt, float32 [document, layer and head, reading], the (layer, head)
             pairs in ascending order of layers and as asked for within one.
         outputs: per prompt, what ``reduce`` made of its logits.
@@ -60,6 +64,7 @@ class BatchResult:
 
     readings: list[torch.Tensor] = field(default_factory=list)
     outputs: list[torch.Tensor] = field(default_factory=list)
+    tokens: int = 0
 
 
 #: Takes logits [prompt, 1 + tail tokens, vocabulary]: the rows of the body's last token and of all
@@ -76,6 +81,7 @@ def run_batch(
     token_mask: bool = True,
     reduce: Reduce | None = None,
     chunk: int | None = None,
+    states: DocumentStates | None = None,
 ) -> BatchResult:
     """Run all prompts of a batch.
 
@@ -87,6 +93,9 @@ def run_batch(
         reduce: makes a small result of the logits; None: the LM head is not run, nor any layer
             above the last one read.
         chunk: tokens run at once, padding included; None: the engine's.
+        states: keeps the bodies' states for other queries, and has those of earlier ones; made
+            for this head and these layers. Bodies are then run up to their last token, each by
+            itself, and the rest as a batch of short tails.
 
     Raises:
         UnsupportedModelError: for ``reduce`` with weights that have no LM head.
@@ -102,8 +111,12 @@ def run_batch(
     what = f"prompts of up to {max(map(len, batch.bodies))} tokens"
 
     def run(size: int) -> BatchResult:
-        runner = _Runner(engine, view, batch, heads, token_mask, reduce, last, size)
-        return runner.run()
+        arguments = (engine, view, batch, heads, token_mask, reduce, last, size)
+        if states is None:
+            return Runner(*arguments).run()
+        from icr_rag.model.state_batch import StatesRunner
+
+        return StatesRunner(*arguments, states).run()
 
     with engine.lock:
         result, worked = within_memory(run, engine.chunk if chunk is None else chunk, what, device)
@@ -126,7 +139,7 @@ def causal_view(engine: Any) -> torch.nn.Module:
     return make_causal_view(engine.causal)
 
 
-class _Runner:
+class Runner:
     """One attempt at a batch, with at most ``size`` tokens at once."""
 
     def __init__(
@@ -155,11 +168,11 @@ class _Runner:
         self.tail_ids = [i for tail in batch.tails for i in tail.token_ids]
 
     def run(self) -> BatchResult:
+        """All prompts."""
         batch = self.batch
         readings: dict[int, torch.Tensor] = {}
         outputs: dict[int, torch.Tensor] = {}
-        head = make_states(len(batch.head_ids))
-        self._fill(head, batch.head_ids, 0)
+        head = self._head()
         for members in self._groups():
             if len(members) == 1:
                 found, reduced = self._run_long(head, members[0])
@@ -174,7 +187,18 @@ class _Runner:
         return BatchResult(
             [readings[i] for i in order] if readings else [],
             [outputs[i] for i in order] if outputs else [],
+            self._tokens(),
         )
+
+    def _head(self) -> Any:
+        """States of the shared beginning."""
+        head = make_states(len(self.batch.head_ids))
+        self._fill(head, self.batch.head_ids, 0)
+        return head
+
+    def _tokens(self) -> int:
+        """Tokens that were run."""
+        return self.batch.tokens
 
     def _groups(self) -> list[list[int]]:
         """Prompts of similar length, as many together as ``size`` tokens allow."""
@@ -222,6 +246,7 @@ class _Runner:
         prefix: int,
         stem: int,
         padding: Sequence[int],
+        padding_start: int | None = None,
     ) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         """The last pass: the end of the bodies, and all tails.
 
@@ -229,6 +254,7 @@ class _Runner:
             prefix: tokens in the cache.
             stem: columns of the bodies that are still to be run.
             padding: how many of them are padding, per member.
+            padding_start: where padding begins if it is not in the stem but in the cache.
         """
         tails = []
         place = stem
@@ -237,10 +263,12 @@ class _Runner:
             place += len(tail.token_ids)
         rows, positions = [], []
         for member, pad in zip(members, padding, strict=True):
-            body = list(self.batch.bodies[member][-(stem - pad) :])
-            rows.append([0] * pad + body + self.tail_ids)
             end = prefix + stem - pad
-            where = [prefix] * pad + list(range(prefix, end))
+            # Padding in the cache moves the stem; padding in the stem is part of it.
+            before = pad if padding_start is None else 0
+            body = list(self.batch.bodies[member][-(stem - before) :])
+            rows.append([0] * before + body + self.tail_ids)
+            where = [end - len(body)] * before + list(range(end - len(body), end))
             for tail in self.batch.tails:
                 where += range(end, end + len(tail.token_ids))
             positions.append(where)
@@ -261,6 +289,7 @@ class _Runner:
             prefix_length=prefix,
             stem_length=stem,
             padding=padding,
+            padding_start=padding_start,
             tails=tails,
             reader=reader,
         )
@@ -304,20 +333,4 @@ class _Runner:
         cache: Any,
         **arguments: Any,
     ) -> Any:
-        with tap.running(current):
-            try:
-                output = model(
-                    input_ids=torch.tensor([list(row) for row in rows], device=self.device),
-                    position_ids=torch.tensor([list(p) for p in positions], device=self.device),
-                    past_key_values=cache,
-                    use_cache=True,
-                    **arguments,
-                )
-            except tap.PassComplete:
-                return None
-        if current.last_layer is not None:
-            raise UnsupportedModelError(
-                f"layer {current.last_layer} of {type(model).__name__} did not use transformers' "
-                "attention interface, so that its attention cannot be read"
-            )
-        return output
+        return run_pass(model, current, rows, positions, cache, self.device, **arguments)

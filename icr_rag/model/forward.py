@@ -137,7 +137,8 @@ def run_tails(
 
     for begin in range(0, len(prefix_ids), chunk):
         part = prefix_ids[begin : begin + chunk]
-        _run(view, tap.Pass(kernel, last), part, range(begin, begin + len(part)), cache, device)
+        where = range(begin, begin + len(part))
+        run_pass(view, tap.Pass(kernel, last), [part], [where], cache, device)
 
     packed: list[tap.PackedTail] = []
     token_ids: list[int] = []
@@ -148,7 +149,7 @@ def run_tails(
         token_ids += run
         positions += range(len(prefix_ids), len(prefix_ids) + len(run))
     reading = tap.Pass(kernel, last, prefix_length=len(prefix_ids), tails=packed, reader=reader)
-    _run(view, reading, token_ids, positions, cache, device)
+    run_pass(view, reading, [token_ids], [positions], cache, device)
     missing = [layer for layer in layers if layer not in reader.readings]
     if missing:
         raise UnsupportedModelError(
@@ -206,28 +207,47 @@ def within_memory(
             torch.cuda.empty_cache()
 
 
-def _run(
-    view: nn.Module,
+def run_pass(
+    model: nn.Module,
     current: tap.Pass,
-    token_ids: Sequence[int],
-    positions: Sequence[int],
+    rows: Sequence[Sequence[int]],
+    positions: Sequence[Sequence[int]],
     cache: Any,
     device: torch.device,
-) -> None:
+    **arguments: Any,
+) -> Any:
+    """One forward pass of a view.
+
+    Args:
+        model: a view, as `make_view` or `make_causal_view` gives it.
+        current: what the pass computes.
+        rows: token ids per prompt. positions: likewise.
+        cache: earlier tokens' states; added to.
+        arguments: further ones of the model.
+
+    Returns:
+        The model's output; None if the pass ended in ``current.last_layer``.
+
+    Raises:
+        UnsupportedModelError: if it should have ended there and did not.
+    """
     with tap.running(current):
         try:
-            view(
-                input_ids=torch.tensor([list(token_ids)], device=device),
-                position_ids=torch.tensor([list(positions)], device=device),
+            output = model(
+                input_ids=torch.tensor([list(row) for row in rows], device=device),
+                position_ids=torch.tensor([list(row) for row in positions], device=device),
                 past_key_values=cache,
                 use_cache=True,
+                **arguments,
             )
         except tap.PassComplete:
-            return
-    raise UnsupportedModelError(
-        f"layer {current.last_layer} of {type(view).__name__} did not use transformers' attention "
-        "interface, so that its attention cannot be read"
-    )
+            return None
+    if current.last_layer is not None:
+        raise UnsupportedModelError(
+            f"layer {current.last_layer} of {type(model).__name__} did not use transformers' "
+            "attention interface, so that its attention cannot be read"
+        )
+    return output
 
 
 def input_device(decoder: nn.Module) -> torch.device:

@@ -6,6 +6,7 @@ leaves freed blocks of every size behind. Here the length is known beforehand.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -74,4 +75,25 @@ def repeat_states(states: Cache, count: int, tokens: int) -> Cache:
         if isinstance(layer, _SizedLayer) and layer.length:
             keys, values = layer.stored()
             result.update(keys.expand(count, -1, -1, -1), values.expand(count, -1, -1, -1), number)
+    return result
+
+
+def filled_states(
+    keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor], length: int
+) -> Cache:
+    """A cache over buffers that hold states already; they are not copied.
+
+    Args:
+        keys, values: per layer, [prompt, key/value head, token, dimension]; tokens from
+            ``length`` on are room.
+        length: tokens that are there.
+    """
+    room = keys[0].shape[-2]
+    result = make_states(room)
+    for key, value in zip(keys, values, strict=True):
+        layer = _SizedLayer(room)
+        layer._keys, layer._values = key, value
+        layer.dtype, layer.device = key.dtype, key.device
+        layer.length, layer.is_initialized = length, True
+        result.layers.append(layer)
     return result

@@ -72,6 +72,9 @@ class Pass:
         prefix_length: tokens already in the cache; used only with ``tails``.
         stem_length: tokens of the stem, padding included.
         padding: per prompt, how many of the stem's first tokens are padding; empty: none.
+        padding_start: where padding begins, if not with the stem: in the cache.
+        places: of the tokens in the cache, where they count as standing, for sliding windows;
+            None: where they stand. Documents side by side all stand right behind the head.
         tails: none while the prefix is run; else the tails packed into this pass.
         reader: reads attention in the layers that it asks for; None: nothing is read.
         blocks: see `_visible_blocks`.
@@ -82,6 +85,8 @@ class Pass:
     prefix_length: int = 0
     stem_length: int = 0
     padding: Sequence[int] = ()
+    padding_start: int | None = None
+    places: Sequence[int] | None = None
     tails: Sequence[PackedTail] = ()
     reader: Reader | None = None
     blocks: dict[int, tuple[torch.Tensor, list[Block]]] = field(default_factory=dict)
@@ -278,9 +283,14 @@ def _packed(mask_function: Callable[..., Any], current: Pass, device: Any) -> Ca
         begin = current.prefix_length + tail.start
         position[begin : begin + tail.length] += before - begin
         owner[begin : begin + tail.length] = number
+    if current.places is not None:
+        cached = current.prefix_length
+        position[cached:] += max(current.places) + 1 - cached
+        position[:cached] = torch.tensor(current.places, device=device)
     padding = torch.tensor([*current.padding] or [0], device=device)[:, None]
     token_number = torch.arange(total, device=device)[None]
-    stem_begin = current.prefix_length
+    begins = current.padding_start
+    stem_begin = current.prefix_length if begins is None else begins
     padded = (token_number >= stem_begin) & (token_number < stem_begin + padding)
     # Distances (sliding windows) are counted as if there were no padding.
     positions = position[None] - torch.where(token_number < stem_begin, 0, padding)

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from icr_rag.config import RerankerConfig
+from icr_rag.errors import ConfigError
 from icr_rag.model.batch import run_batch
+from icr_rag.model.document_states import DocumentStates
 from icr_rag.model.loading import Engine
 from icr_rag.scoring.base import Cost, Ids
 from icr_rag.scoring.label_tokens import LabelTokens
@@ -42,6 +45,7 @@ class QueryLikelihoodScorer:
         self.first_stage_weight = first_stage_weight(config.fusion, 0.0)
         with engine.lock:
             self.prompts = QueryLikelihoodPrompts(engine.tokenizer)
+            self.states = keep_all_layers(engine, config, self.prompts)
 
     def score_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
         """Mean log-probability of the query's tokens, in nats per token, at most 0."""
@@ -52,9 +56,14 @@ class QueryLikelihoodScorer:
             batch,
             reduce=query_log_likelihood(query_ids),
             chunk=self.config.prefill_chunk,
+            states=self.states,
         )
-        count_batch(cost, batch.tokens, len(documents), started)
+        count_batch(cost, result.tokens, len(documents), started)
         return [float(output) for output in result.outputs]
+
+    def encode(self, documents: Sequence[Ids]) -> tuple[int, int]:
+        """Keep the states of documents; how many were not there, and the tokens run for them."""
+        return encode_bodies(self.engine, self.states, self.prompts, documents)
 
 
 class YesNoScorer:
@@ -104,6 +113,30 @@ class query_log_likelihood:
         probabilities = logits[:, :count].log_softmax(dim=-1)
         index = targets[None, :, None].expand(len(logits), -1, 1)
         return probabilities.gather(-1, index)[..., 0].mean(dim=-1)
+
+
+def keep_all_layers(
+    engine: Engine, config: RerankerConfig, prompts: QueryLikelihoodPrompts
+) -> DocumentStates | None:
+    """Where document states are kept for likelihood, which needs all layers; None: nowhere."""
+    if config.document_states == "joint":
+        return None
+    from icr_rag.scoring.kept_states import keep_states
+
+    return keep_states(engine, config, prompts.head_ids, None)
+
+
+def encode_bodies(
+    engine: Engine, states: DocumentStates | None, prompts: Any, documents: Sequence[Ids]
+) -> tuple[int, int]:
+    """Keep the states of documents; how many were not there, and the tokens run for them.
+
+    A body's last token is run with the query, because its logits give the query's first token.
+    """
+    if states is None:
+        raise ConfigError("nothing is kept with document_states='joint'; set 'independent'")
+    with engine.lock:
+        return states.encode([prompts.body(ids)[:-1] for ids in documents])
 
 
 def count_batch(cost: Cost, tokens: int, prompts: int, started: float) -> None:

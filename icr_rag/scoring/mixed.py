@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import torch
 
+from icr_rag.model.document_states import DocumentStates
 from icr_rag.scoring.base import Cost, Ids
 from icr_rag.scoring.head_scores import standardise
-from icr_rag.scoring.likelihood import query_log_likelihood
+from icr_rag.scoring.likelihood import keep_all_layers, query_log_likelihood
 from icr_rag.scoring.pointwise_attention import PointwiseAttentionScorer
 
 
@@ -24,6 +25,9 @@ class MixedScorer(PointwiseAttentionScorer):
         engine: the model, with its LM head.
         config: what is read, null_query.
     """
+
+    def _keep_states(self) -> DocumentStates | None:
+        return keep_all_layers(self.engine, self.config, self.prompts)
 
     def score_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
         """One score per document, higher is better, relative to these documents."""

@@ -18,11 +18,12 @@ import torch
 
 from icr_rag.config import RerankerConfig
 from icr_rag.model.batch import BatchResult, Reduce, run_batch
+from icr_rag.model.document_states import DocumentStates
 from icr_rag.model.loading import Engine
 from icr_rag.model.reading import READINGS
 from icr_rag.scoring.base import Cost, Ids
 from icr_rag.scoring.head_scores import HeadScores
-from icr_rag.scoring.likelihood import count_batch
+from icr_rag.scoring.likelihood import count_batch, encode_bodies
 from icr_rag.selection import select_heads
 from icr_rag.templates import QueryLikelihoodPrompts
 
@@ -57,6 +58,7 @@ class PointwiseAttentionScorer:
         null_query = config.null_query if config.calibration == "null" and compares else None
         with engine.lock:
             self.prompts = QueryLikelihoodPrompts(engine.tokenizer, null_query)
+            self.states = self._keep_states()
 
     def score_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
         """One score per document, higher is better.
@@ -86,6 +88,18 @@ class PointwiseAttentionScorer:
             token_mask=self.config.token_mask,
             reduce=reduce,
             chunk=self.config.prefill_chunk,
+            states=self.states,
         )
-        count_batch(cost, batch.tokens, len(documents), started)
+        count_batch(cost, result.tokens, len(documents), started)
         return result
+
+    def encode(self, documents: Sequence[Ids]) -> tuple[int, int]:
+        """Keep the states of documents; how many were not there, and the tokens run for them."""
+        return encode_bodies(self.engine, self.states, self.prompts, documents)
+
+    def _keep_states(self) -> DocumentStates | None:
+        if self.config.document_states == "joint":
+            return None
+        from icr_rag.scoring.kept_states import keep_states
+
+        return keep_states(self.engine, self.config, self.prompts.head_ids, self.layers[-1])

@@ -57,6 +57,23 @@ def check_sort(framework: str, sort: str) -> None:
         )
 
 
+def check_states(document_states: str, scoring: str, framework: str, likelihood: str) -> None:
+    """Raise `ConfigError` where documents cannot be encoded independently of the query."""
+    if document_states == "joint":
+        return
+    fits = {
+        "attention": framework in ("pointwise", "listwise"),
+        "likelihood": framework == "pointwise" and likelihood == "query",
+        "mixed": True,
+    }
+    if not fits.get(scoring, False):
+        raise ConfigError(
+            f"document_states={document_states!r} does not go with scoring={scoring!r}, "
+            f"framework={framework!r}; it goes with attention (pointwise, listwise), query "
+            "likelihood (pointwise) and mixed"
+        )
+
+
 def needs_lm_head(scoring: str) -> bool:
     """Whether the mechanism needs the whole model, LM head included."""
     return scoring != "attention"
@@ -77,6 +94,10 @@ def make_scorer(engine: Engine, config: RerankerConfig) -> Any:
             from icr_rag.scoring.pointwise_attention import PointwiseAttentionScorer
 
             return PointwiseAttentionScorer(engine, config)
+        if config.document_states == "independent":
+            from icr_rag.scoring.shared_tail import SharedTailScorer
+
+            return SharedTailScorer(engine, config)
         from icr_rag.scoring.attention import AttentionScorer
 
         return AttentionScorer(engine, config)

@@ -1,0 +1,194 @@
+"""What document states save: seconds per query, cold and warm, on the embedded model.
+
+    python benchmarks/states.py --json states.json --plot docs/images/states.svg
+
+In one run, interleaved, so that a busy machine disturbs all alike:
+
+- joint: ICR over all layers, every document run again for every query;
+- shared: the same reading over kept states, one tail that sees all documents;
+- per document: the embedded model's profile over kept states, one short tail per document;
+- likelihood: query likelihood over kept states, against the same without.
+
+Cold is the first call on new documents, warm a call whose documents all have states in memory. The
+floor is the larger of the multiply-adds that must be done over this machine's measured rate and the
+bytes that must be read (weights and states) over its measured bandwidth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from latency import machine, make_documents, measure_matmul_rate
+
+from icr_rag import Reranker
+
+QUERY = "How does the tide change when the moon is full?"
+SETTINGS = {"model": "smollm2-135m", "dtype": "float32", "device": "cpu"}
+KEPT = {**SETTINGS, "document_states": "independent", "states_memory": 8192}
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def measure_bandwidth() -> float:
+    """Median bytes per second of reading a block that no cache holds."""
+    block = torch.ones(2**28)
+    return block.numel() * 4 / statistics.median(seconds(block.sum) for _ in range(5))
+
+
+def ways() -> dict[str, dict[str, Any]]:
+    """Name -> settings."""
+    return {
+        "joint": {**SETTINGS, "framework": "listwise", "layers": "all"},
+        "shared": {**KEPT, "framework": "listwise", "layers": "all"},
+        "shared, layers 17-20": {**KEPT, "framework": "listwise", "layers": (17, 20)},
+        "per document": {**KEPT, "framework": "pointwise"},
+        "likelihood, nothing kept": {**SETTINGS, "scoring": "likelihood"},
+        "likelihood": {**KEPT, "scoring": "likelihood"},
+    }
+
+
+def floor(
+    config: Any, tails: int, rows: int, keys: int, last: int, rate: float, band: float
+) -> Any:
+    """Seconds that any implementation needs for a warm query.
+
+    Args:
+        tails: tokens that are run; rows: query rows read; keys: document tokens that a token sees.
+        last: the last layer that is run whole.
+    """
+    width, heads, groups = (
+        config.hidden_size,
+        config.num_attention_heads,
+        config.num_key_value_heads,
+    )
+    size = width // heads
+    layer = width * size * (2 * heads + 2 * groups) + 3 * width * config.intermediate_size
+    products = last * (tails * layer + 2 * heads * size * tails * keys) + heads * size * rows * keys
+    read = 4 * (last * layer + 2 * last * groups * size * keys)
+    return max(products / rate, read / band)
+
+
+def table(count: int, tokens: int, repeats: int) -> dict[str, Any]:
+    """Median seconds of every way, for one list of documents."""
+    rows: dict[str, Any] = {}
+    rerankers = {name: Reranker(**settings) for name, settings in ways().items()}
+    tokenizer = rerankers["joint"].tokenizer
+    warm_documents = make_documents(tokenizer, count, tokens)
+    other = make_documents(tokenizer, 2 * count, tokens)[count:]
+    times: dict[str, list[float]] = {}
+    for name, reranker in rerankers.items():
+        reranker.warm_up()
+        cold = seconds(lambda r=reranker: r.rank(QUERY, other))
+        times[f"{name}, cold"] = [cold]
+        reranker.rank(QUERY, warm_documents)
+    for turn in range(repeats):
+        for name, reranker in rerankers.items():
+            if turn < 3 or name not in ("joint", "likelihood, nothing kept"):
+                took = seconds(lambda r=reranker: r.rank(QUERY, warm_documents))
+                times.setdefault(name, []).append(took)
+    for name, values in times.items():
+        rows[name] = round(statistics.median(values), 4)
+    rows["ratios"] = {
+        "joint / shared": round(rows["joint"] / rows["shared"], 1),
+        "joint / shared, layers 17-20": round(rows["joint"] / rows["shared, layers 17-20"], 1),
+        "joint / per document": round(rows["joint"] / rows["per document"], 1),
+        "joint / shared, cold": round(rows["joint, cold"] / rows["shared, cold"], 2),
+        "likelihood, nothing kept / kept": round(
+            rows["likelihood, nothing kept"] / rows["likelihood"], 1
+        ),
+    }
+    ranking = rerankers["shared"].rank(QUERY, warm_documents)
+    config = rerankers["shared"].engine.text_config
+    rate, band = measure_matmul_rate(), measure_bandwidth()
+    run = ranking.usage.tokens
+    rows["floor, shared"] = round(floor(config, run, run // 2, count * tokens, 29, rate, band), 4)
+    run = rerankers["per document"].rank(QUERY, warm_documents).usage.tokens
+    rows["floor, per document"] = round(floor(config, run, run, tokens, 21, rate, band), 4)
+    for reranker in rerankers.values():
+        reranker.close()
+    return rows
+
+
+def curve(counts: list[int], tokens: int) -> dict[str, list[list[float]]]:
+    """Median seconds over the number of documents."""
+    lines: dict[str, list[list[float]]] = {}
+    rate, band = measure_matmul_rate(), measure_bandwidth()
+    for name in ("joint", "shared", "per document"):
+        with Reranker(**ways()[name]) as reranker:
+            for count in counts:
+                documents = make_documents(reranker.tokenizer, count, tokens)
+                # Beyond its context the joint prompt goes through windows, and takes minutes.
+                if name == "joint" and count > 200:
+                    continue
+                run = reranker.rank(QUERY, documents).usage.tokens
+                turns = 1 if name == "joint" else 3
+                took = statistics.median(
+                    seconds(lambda d=documents: reranker.rank(QUERY, d)) for _ in range(turns)
+                )
+                lines.setdefault(name, []).append([count, took])
+                if name != "joint":
+                    run = reranker.rank(QUERY, documents).usage.tokens
+                    shared = name == "shared"
+                    least = floor(reranker.engine.text_config, run, run // 2 if shared else run,
+                                  count * tokens if shared else tokens, 29 if shared else 21,
+                                  rate, band)  # fmt: skip
+                    lines.setdefault(f"{name}, floor", []).append([count, least])
+                print(name, count, f"{took:.3f}", file=sys.stderr, flush=True)
+    return lines
+
+
+def plot(lines: dict[str, list[list[float]]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    text = "#7a7f87"
+    colours = {"joint": "#e08a1e", "shared": "#2f8fd0", "per document": "#3a9d5d"}
+    with matplotlib.rc_context({"text.color": text, "axes.labelcolor": text, "xtick.color": text,
+                                "ytick.color": text, "axes.edgecolor": text,
+                                "svg.hashsalt": "icr_rag"}):  # fmt: skip
+        figure = Figure(figsize=(7.6, 4.2), layout="constrained")
+        axes = figure.subplots()
+        for name, line in lines.items():
+            way, _, least = name.partition(", ")
+            style = {"ls": "--", "lw": 1} if least else {"ls": "-", "lw": 2, "marker": "o", "ms": 4}
+            axes.plot(*zip(*line, strict=True), color=colours[way], label=name, **style)
+        axes.set(xscale="log", yscale="log", xlabel="documents", ylabel="seconds per query")
+        axes.grid(alpha=0.25, color=text, which="both")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8, labelcolor=text)
+        figure.savefig(path, transparent=True, metadata={"Date": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--repeats", type=int, default=9)
+    arguments = parser.parse_args()
+    report: dict[str, Any] = {"machine": machine(), "gflops": 2 * measure_matmul_rate() / 1e9,
+                              "GB/s": measure_bandwidth() / 1e9}  # fmt: skip
+    for count, tokens in ((20, 100), (100, 60)):
+        report[f"{count} documents of {tokens} tokens"] = table(count, tokens, arguments.repeats)
+        print(json.dumps(report, indent=1), flush=True)
+    if arguments.plot:
+        report["curve"] = curve([10, 20, 50, 100, 200, 500, 1000], 60)
+        plot(report["curve"], arguments.plot)
+    arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The attention that ranking adds up, token by token, for one prompt with all documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from icr_rag.config import RerankerConfig
+from icr_rag.errors import InputError, PromptTooLongError
+from icr_rag.inputs import RankInputs, check_documents, check_query
+from icr_rag.types import AttentionReading, DocumentLike, Span
+
+
+def read_attention(
+    make_scorer: Callable[[], Any],
+    config: RerankerConfig,
+    query: str,
+    documents: Sequence[DocumentLike],
+) -> AttentionReading:
+    """See `icr_rag.Reranker.read_attention`.
+
+    Args:
+        make_scorer: called once the input is found to be in order, for it may load the model.
+        config: the reranker's.
+    """
+    check_query(query)
+    given = check_documents(documents)
+    if not any(document.content.strip() for document in given):
+        raise InputError("read_attention needs at least one document that is not blank")
+    from icr_rag.scoring.attention import AttentionScorer
+
+    scorer = make_scorer()
+    if not isinstance(scorer, AttentionScorer):
+        layers = (scorer.layers[0], scorer.layers[-1]) if scorer.layers else "all"
+        fields = type(config).model_fields
+        kept = ("document_states", "states_memory", "states_dir", "states_dtype")
+        changed = config.replace(
+            scoring="attention",
+            framework="listwise",
+            profile=None,
+            layers=layers,
+            heads="all",
+            reading="auto",
+            **{name: fields[name].default for name in kept},
+        )
+        scorer = AttentionScorer(scorer.engine, changed)
+    inputs = RankInputs(scorer, config, query, given)
+    everything = range(len(inputs.token_ids))
+    if not inputs.fits(everything):
+        raise PromptTooLongError(
+            f"{len(given)} documents need {inputs.cost(everything)} tokens, but one prompt "
+            f"holds {inputs.budget}; give fewer documents or set max_document_tokens"
+        )
+    prompt = scorer.build(inputs.query_ids, inputs.token_ids)
+    readings = scorer.read(prompt, sum_heads=False)
+    token_ids = prompt.token_ids(prompt.query)
+    spans = [prompt.spans[unique] if unique is not None else Span(0, 0) for unique in inputs.owner]
+    null_tail = prompt.null
+    return AttentionReading(
+        token_ids=token_ids,
+        spans=spans,
+        query_rows=prompt.rows(prompt.query),
+        layers=list(scorer.layers),
+        query=_fit_columns(readings[0], len(token_ids), len(token_ids)),
+        null=None
+        if null_tail is None
+        else _fit_columns(readings[1], len(token_ids), len(prompt.prefix_ids)),
+        null_token_ids=[] if null_tail is None else prompt.token_ids(null_tail),
+        null_query_rows=slice(0, 0) if null_tail is None else prompt.rows(null_tail),
+    )
+
+
+def _fit_columns(reading: Any, columns: int, kept: int) -> Any:
+    """A reading on a token axis of ``columns``, of which the first ``kept`` are taken over."""
+    import torch
+
+    result = torch.zeros(*reading.shape[:-1], columns)
+    kept = min(kept, reading.shape[-1])
+    result[..., :kept] = reading[..., :kept]
+    return result

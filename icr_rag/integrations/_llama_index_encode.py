@@ -1,0 +1,69 @@
+"""LlamaIndex: encode nodes in the ingestion pipeline, so that queries find their states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.schema import (
+    BaseNode,
+    MetadataMode,
+    NodeWithScore,
+    TransformComponent,
+)
+
+from icr_rag.config import RerankerConfig
+from icr_rag.integrations._config import named_errors, resolve_reranker
+from icr_rag.integrations._llama_index_nodes import texts_of
+from icr_rag.reranker import Reranker
+
+
+class ICREncode(TransformComponent):
+    """Keeps the document states of nodes at indexing time.
+
+    Put it last in ``IngestionPipeline(transformations=[...])``, behind what changes the text or
+    the metadata that is embedded. Nodes pass unchanged. With the same settings and ``states_dir``
+    an `ICRRerank` in another process then pays for the query's tokens only.
+
+    Args:
+        reranker: a ready `Reranker`; else one is made from the settings.
+        config: settings as an object or mapping.
+        metadata_mode: as in the `ICRRerank` that will rank these nodes.
+        **fields: any field of `RerankerConfig`; ``document_states`` is "independent".
+
+    Raises:
+        ConfigError: if a setting is unknown or has a value that is not allowed.
+    """
+
+    config: RerankerConfig = Field(frozen=True, description="Settings of the reranker.")
+    metadata_mode: MetadataMode = Field(
+        default=MetadataMode.EMBED, description="Metadata that the model reads with the text."
+    )
+    _reranker: Reranker = PrivateAttr()
+
+    def __init__(
+        self,
+        reranker: Reranker | None = None,
+        *,
+        config: RerankerConfig | Mapping[str, Any] | None = None,
+        metadata_mode: MetadataMode = MetadataMode.EMBED,
+        **fields: Any,
+    ) -> None:
+        if reranker is None and config is None:
+            fields = {"document_states": "independent", **fields}
+        ready = resolve_reranker(reranker, config, fields)
+        with named_errors():
+            super().__init__(config=ready.config, metadata_mode=metadata_mode)
+        self._reranker = ready
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name under which LlamaIndex serialises this class."""
+        return "ICREncode"
+
+    def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
+        """Encode what is not stored yet; the nodes as they are."""
+        scored = [NodeWithScore(node=node) for node in nodes]
+        self._reranker.encode(texts_of(scored, self.metadata_mode))
+        return nodes

@@ -1,0 +1,218 @@
+"""Encode documents independently of each other, once, and rank any number of queries.
+
+Every document attends to the prompt's head and to itself only and begins at the same position, so
+that its keys and values depend on nothing else: not on the query, not on other candidates, not on
+their order. They are kept in a store; a query then costs its own tokens. Layers above the last
+one read are neither run nor kept, and of that layer only the keys.
+
+Two ways to put states together again:
+
+- `gather_batch`: one prompt per document, head + document, for a batch of short tails;
+- `gather_list`: one prompt with all documents side by side, for a tail that sees all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from icr_rag.model import tap
+from icr_rag.model.batch import causal_view
+from icr_rag.model.forward import input_device, run_pass
+from icr_rag.model.states import filled_states, make_states, repeat_states
+from icr_rag.model.view import find_decoder, make_view
+from icr_rag.states.store import StateStore, StoredStates, state_key
+
+if TYPE_CHECKING:
+    from icr_rag.model.loading import Engine
+
+Ids = Sequence[int]
+
+
+class DocumentStates:
+    """States of documents behind one head: from the store, or made on the way and stored.
+
+    Not safe under threads; callers hold the engine's lock.
+
+    Args:
+        engine: the model.
+        head_ids: the beginning that all prompts share; may be empty.
+        last: the last layer that is kept, of which there are keys only; None: all layers, whole.
+        store: keeps states; its namespace names all that they depend on.
+    """
+
+    def __init__(self, engine: Engine, head_ids: Ids, last: int | None, store: StateStore) -> None:
+        self.engine = engine
+        self.head_ids = list(head_ids)
+        self.last = last
+        self.store = store
+        self._head: Any = None
+        count = engine.text_config.num_hidden_layers
+        self._depth = count if last is None else last + 1
+
+    def states(self, bodies: Sequence[Ids]) -> tuple[list[StoredStates], int]:
+        """States of each body, and how many tokens had to be run for them.
+
+        Args:
+            bodies: token ids, at least one token each; the same ids are run once.
+        """
+        keys = [state_key(body) for body in bodies]
+        found: dict[str, StoredStates] = {}
+        missing: dict[str, Ids] = {}
+        for key, body in zip(keys, bodies, strict=True):
+            if key in found or key in missing:
+                continue
+            stored = self.store.get(key)
+            if stored is None or stored.tokens != len(body):
+                missing[key] = body
+            else:
+                found[key] = stored
+        for key, states in self._encode(missing):
+            # As they are kept, so that a call gives the same scores now and later.
+            found[key] = self.store.put(key, states)
+        return [found[key] for key in keys], sum(map(len, missing.values()))
+
+    def encode(self, bodies: Sequence[Ids]) -> tuple[int, int]:
+        """Make and store what is not in the store yet, one document at a time.
+
+        Returns:
+            How many documents were encoded, and their tokens.
+        """
+        missing = {state_key(body): body for body in bodies}
+        missing = {key: body for key, body in missing.items() if key not in self.store}
+        for key, states in self._encode(missing):
+            self.store.put(key, states)
+        return len(missing), sum(map(len, missing.values()))
+
+    @torch.inference_mode()
+    def head(self) -> Any:
+        """States of the head; run once."""
+        if self._head is None:
+            tap.register()
+            cache = make_states(len(self.head_ids))
+            if self.head_ids:
+                self._run(cache, [self.head_ids], 0)
+            self._head = cache
+        return self._head
+
+    @torch.inference_mode()
+    def _encode(self, bodies: dict[str, Ids]) -> Iterator[tuple[str, StoredStates]]:
+        """One after the other: on CPUs as fast as a padded batch, and every document's states are
+        the same bits whatever it is encoded with."""
+        head = self.head()
+        before = len(self.head_ids)
+        for key, body in bodies.items():
+            cache = repeat_states(head, 1, before + len(body))
+            self._run(cache, [body], before)
+            yield key, self._cut(cache, before)
+
+    def _run(self, cache: Any, rows: Sequence[Ids], start: int) -> None:
+        # A view of all layers has no last one that is only read.
+        whole = self.last is None
+        view = (
+            find_decoder(causal_view(self.engine))
+            if whole
+            else make_view(self.engine.decoder, self._depth)
+        )
+        size = self.engine.chunk
+        for begin in range(0, len(rows[0]), size):
+            part = [list(row[begin : begin + size]) for row in rows]
+            where = range(start + begin, start + begin + len(part[0]))
+            current = tap.Pass(self.engine.kernel, self.last)
+            run_pass(view, current, part, [where] * len(part), cache,
+                     input_device(self.engine.decoder))  # fmt: skip
+
+    def _cut(self, cache: Any, before: int) -> StoredStates:
+        keys, values = [], []
+        for number, layer in enumerate(cache.layers[: self._depth]):
+            key, value = layer.stored()
+            keys.append(key[0, :, before:].clone())
+            if number != self.last:
+                values.append(value[0, :, before:].clone())
+        return StoredStates(tuple(keys), tuple(values))
+
+
+@torch.inference_mode()
+def gather_batch(head: Any, documents: Sequence[StoredStates], room: int) -> tuple[Any, list[int]]:
+    """A cache with one prompt per document: head, padding, document; ends stand in one column.
+
+    Args:
+        head: the head's states.
+        documents: each of at least one token.
+        room: tokens that will follow.
+
+    Returns:
+        The cache, and per prompt how many columns of padding there are behind the head.
+    """
+    width = max(states.tokens for states in documents)
+    padding = [width - states.tokens for states in documents]
+    depth = len(documents[0].keys)
+    keys, values = [], []
+    for number in range(depth):
+        head_keys, head_values = _layer(head, number)
+        keys.append(
+            _side_by_side(head_keys, [s.keys[number] for s in documents], padding, width, room)
+        )
+        if number < len(documents[0].values):
+            parts = [s.values[number] for s in documents]
+            values.append(_side_by_side(head_values, parts, padding, width, room))
+        else:
+            values.append(keys[-1].new_zeros(1).expand(keys[-1].shape))
+    return filled_states(keys, values, keys[0].shape[-2] - room), padding
+
+
+def _side_by_side(
+    head: torch.Tensor | None,
+    parts: Sequence[torch.Tensor],
+    padding: Sequence[int],
+    width: int,
+    room: int,
+) -> torch.Tensor:
+    """[document, key/value head, head's tokens + width + room, dimension]."""
+    groups, _, dimension = parts[0].shape
+    before = 0 if head is None else head.shape[-2]
+    # Padding is zero, for what is masked out must still be a number.
+    result = parts[0].new_zeros((len(parts), groups, before + width + room, dimension))
+    if head is not None:
+        result[:, :, :before] = head
+    for number, (part, pad) in enumerate(zip(parts, padding, strict=True)):
+        result[number, :, before + pad : before + width] = part
+    return result
+
+
+@torch.inference_mode()
+def gather_list(head: Any, documents: Sequence[StoredStates], room: int) -> Any:
+    """A cache with one prompt: head, then all documents side by side, then ``room``."""
+    total = sum(states.tokens for states in documents)
+    keys, values = [], []
+    for number in range(len(documents[0].keys)):
+        head_keys, head_values = _layer(head, number)
+        keys.append(_in_a_row(head_keys, [s.keys[number] for s in documents], total, room))
+        if number < len(documents[0].values):
+            parts = [s.values[number] for s in documents]
+            values.append(_in_a_row(head_values, parts, total, room))
+        else:
+            values.append(keys[-1].new_zeros(1).expand(keys[-1].shape))
+    return filled_states(keys, values, keys[0].shape[-2] - room)
+
+
+def _in_a_row(
+    head: torch.Tensor | None, parts: Sequence[torch.Tensor], total: int, room: int
+) -> torch.Tensor:
+    groups, _, dimension = parts[0].shape
+    before = 0 if head is None else head.shape[-2]
+    result = parts[0].new_empty((1, groups, before + total + room, dimension))
+    if head is not None:
+        result[:, :, :before] = head
+    torch.cat(list(parts), dim=1, out=result[0, :, before : before + total])
+    return result
+
+
+def _layer(states: Any, number: int) -> tuple[Any, Any]:
+    """Keys and values of one layer of the head; (None, None) for an empty head."""
+    if number >= len(states.layers):
+        return None, None
+    keys, values = states.layers[number].stored()
+    return keys, values

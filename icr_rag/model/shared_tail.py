@@ -1,0 +1,109 @@
+"""One tail over documents that were encoded independently: it sees all of them side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from icr_rag.errors import UnsupportedModelError
+from icr_rag.model import tap
+from icr_rag.model.document_states import DocumentStates, gather_list
+from icr_rag.model.forward import Tail, input_device, run_pass
+from icr_rag.model.reading import DocumentReader, TokenReader
+from icr_rag.model.view import make_view
+
+if TYPE_CHECKING:
+    from icr_rag.types import Span
+
+
+@dataclass(frozen=True)
+class IndependentPrompt:
+    """Documents that do not see each other, and tails that see all of them.
+
+    Attributes:
+        head_ids: beginning, which every document sees.
+        bodies: token ids of each document with what separates it from the next, in the order
+            in which they stand in the cache.
+        spans: one half-open span per document, in the order in which they were given, on the axis
+            head + all bodies.
+        stem_ids: what both tails begin with, run once.
+        tails: the query's and, if there is one, the null query's.
+    """
+
+    head_ids: Sequence[int]
+    bodies: Sequence[Sequence[int]]
+    spans: Sequence[Span]
+    stem_ids: Sequence[int]
+    tails: Sequence[Tail]
+
+    @property
+    def length(self) -> int:
+        """Tokens of head and documents."""
+        return len(self.head_ids) + sum(map(len, self.bodies))
+
+    @property
+    def tail_tokens(self) -> int:
+        """Tokens that a query costs when all documents' states are there."""
+        return len(self.stem_ids) + sum(int(tail.rows.stop) for tail in self.tails)
+
+
+@torch.inference_mode()
+def run_shared_tail(
+    engine: Any,
+    states: DocumentStates,
+    prompt: IndependentPrompt,
+    layers: Sequence[int],
+    reader: TokenReader | DocumentReader,
+) -> int:
+    """Run the tails over the documents' states; ``reader`` reads them.
+
+    Every document begins where the head ends, and the tails begin where the longest document
+    ends: with one document this is the prompt as it is read from left to right.
+
+    Returns:
+        How many tokens were run, for documents that were not in the store included.
+
+    Raises:
+        UnsupportedModelError: if a layer did not come by the attention tap.
+    """
+    tap.register()
+    last = layers[-1]
+    found, run = states.states(prompt.bodies)
+    before = len(prompt.head_ids)
+    stem = list(prompt.stem_ids)
+    cache = gather_list(states.head(), found, prompt.tail_tokens)
+    longest = max(map(len, prompt.bodies))
+    places = list(range(before))
+    for body in prompt.bodies:
+        places += range(before, before + len(body))
+
+    start = before + longest
+    token_ids = list(stem)
+    positions = list(range(start, start + len(stem)))
+    packed = []
+    for tail in prompt.tails:
+        part = list(tail.token_ids[: tail.rows.stop])
+        packed.append(tap.PackedTail(len(token_ids), len(part), tail.rows))
+        token_ids += part
+        positions += range(start + len(stem), start + len(stem) + len(part))
+    current = tap.Pass(
+        engine.kernel,
+        last,
+        prefix_length=prompt.length,
+        stem_length=len(stem),
+        places=places,
+        tails=packed,
+        reader=reader,
+    )
+    view = make_view(engine.decoder, last + 1)
+    run_pass(view, current, [token_ids], [positions], cache, input_device(engine.decoder))
+    missing = [layer for layer in layers if layer not in reader.readings]
+    if missing:
+        raise UnsupportedModelError(
+            f"layers {missing} of {type(engine.decoder).__name__} have no softmax attention to "
+            f"read; choose layers among {sorted(reader.readings)}"
+        )
+    return run + prompt.tail_tokens

@@ -1,0 +1,62 @@
+"""A batch of prompts whose bodies' states are kept: only the tails are run for a query."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from icr_rag.model.batch import Runner
+from icr_rag.model.document_states import DocumentStates, gather_batch
+
+#: Columns held at once, as a multiple of the tokens that may be run at once: few of them are run.
+_WIDER = 4
+
+
+class StatesRunner(Runner):
+    """As `Runner`, over states that a `DocumentStates` has or makes.
+
+    The last token of a body is run with the tails, for its logits give the tails' first token.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        *others, states = arguments
+        super().__init__(*others)
+        self.states: DocumentStates = states
+        self.encoded = 0
+
+    def _head(self) -> Any:
+        return self.states.head()
+
+    def _tokens(self) -> int:
+        tail = 1 + len(self.tail_ids)
+        return self.encoded + tail * len(self.batch.bodies)
+
+    def _groups(self) -> list[list[int]]:
+        """By length and content, so that the order of the prompts changes not a bit."""
+        bodies = self.batch.bodies
+        longest_first = sorted(range(len(bodies)), key=lambda i: (-len(bodies[i]), *bodies[i]))
+        groups: list[list[int]] = []
+        room = 0
+        for member in longest_first:
+            if room == 0:
+                width = len(bodies[member]) + len(self.tail_ids)
+                room = max(1, _WIDER * self.size // width)
+                groups.append([])
+            groups[-1].append(member)
+            room -= 1
+        return groups
+
+    def _run_long(self, head: Any, member: int) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+        return self._run_group(head, [member])
+
+    def _run_group(
+        self, head: Any, members: Sequence[int]
+    ) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+        # Group by group, so that a long list never has all its states in memory at once.
+        found, run = self.states.states([self.batch.bodies[member][:-1] for member in members])
+        self.encoded += run
+        cache, padding = gather_batch(head, found, 1 + len(self.tail_ids))
+        before = len(self.batch.head_ids)
+        return self._finish(cache, members, cache.get_seq_length(), 1, padding, before)

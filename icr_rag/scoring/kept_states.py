@@ -1,0 +1,49 @@
+"""The store that a configuration asks for, in the namespace of all that states depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import icr_rag
+from icr_rag.config import RerankerConfig
+from icr_rag.model.document_states import DocumentStates
+from icr_rag.model.fingerprint import weights_fingerprint
+from icr_rag.model.loading import Engine
+from icr_rag.states.store import StateStore, namespace
+
+
+def keep_states(
+    engine: Engine, config: RerankerConfig, head_ids: Sequence[int], last: int | None
+) -> DocumentStates:
+    """Document states behind this head, kept as the configuration says.
+
+    Args:
+        engine: the model.
+        config: states_memory, states_dir, states_dtype.
+        head_ids: the beginning of all prompts.
+        last: the last layer that is read; None: states of all layers.
+    """
+    import transformers
+
+    depth = engine.text_config.num_hidden_layers if last is None else last + 1
+    parts = {
+        "weights": weights_fingerprint(engine.decoder, depth),
+        "model": config.model,
+        "head": list(head_ids),
+        "layers": depth,
+        "last layer": "keys and values" if last is None else "keys",
+        "dtype": engine.dtype.dtype,
+        "storage": config.states_dtype,
+        "kernel": engine.kernel,
+        "transformers": transformers.__version__,
+        "icr_rag": icr_rag.__version__,
+    }
+    store = StateStore(
+        namespace(parts),
+        memory_bytes=config.states_memory * 2**20,
+        folder=None if config.states_dir is None else Path(config.states_dir).expanduser(),
+        dtype=config.states_dtype,
+        parts=parts,
+    )
+    return DocumentStates(engine, head_ids, last, store)

@@ -1,0 +1,121 @@
+"""Attention over independent documents: one tail that sees all of them.
+
+The prompt is ICR's without the documents' numbers. No document sees another, so that the order of
+the candidates cannot show in the scores; that all are in the softmax together makes scores
+relative to the list. With kept states a query costs one short pass, however many documents there
+are: the cheapest of all ways to read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+
+from icr_rag.config import RerankerConfig
+from icr_rag.model.forward import check_finite
+from icr_rag.model.loading import Engine
+from icr_rag.model.reading import DocumentReader, TokenReader
+from icr_rag.model.shared_tail import IndependentPrompt, run_shared_tail
+from icr_rag.prompts import IndependentPrompts
+from icr_rag.scoring.base import Cost
+from icr_rag.scoring.calibration import document_lifts, document_scores
+from icr_rag.scoring.head_scores import HeadScores
+from icr_rag.scoring.kept_states import keep_states
+from icr_rag.selection import select_heads
+
+#: Tokens of documents that one tail sees at most; longer lists go through windows.
+CAPACITY = 65_536
+
+
+class SharedTailScorer:
+    """Scores a list of documents by how much the query's tokens attend to them.
+
+    Args:
+        engine: the model.
+        config: what to read and how to calibrate it.
+    """
+
+    #: Documents do not share positions: each must fit by itself.
+    together = 1
+
+    def __init__(self, engine: Engine, config: RerankerConfig) -> None:
+        self.engine = engine
+        self.config = config
+        self.selection = select_heads(config, engine.text_config)
+        self.framework = self.selection.framework
+        self.layers = self.selection.layers
+        self.first_stage_weight = self.selection.first_stage_weight
+        self.capacity = CAPACITY if config.token_budget is None else config.token_budget
+        with engine.lock:
+            self.prompts = IndependentPrompts(
+                engine.tokenizer,
+                config.instruction,
+                config.double_query,
+                config.null_query if config.calibration == "null" else None,
+            )
+            self.states = keep_states(engine, config, self.prompts.head_ids, self.layers[-1])
+        self._weigh: HeadScores | None = None
+        if self.selection.weights is not None:
+            heads = engine.text_config.num_attention_heads
+            self._weigh = HeadScores(self.selection.weights, self.selection.heads, heads)
+
+    def score(
+        self, query_ids: Sequence[int], documents: Sequence[Sequence[int]], cost: Cost
+    ) -> list[float]:
+        """One score per document, higher is better, comparable within this call only."""
+        started = time.perf_counter()
+        prompt = self.build(query_ids, documents)
+        built = time.perf_counter()
+        if self._weigh is None:
+            scores = self._published(prompt, cost)
+        else:
+            scores = self._weigh(self.read_documents(prompt, cost))
+        cost.windows += 1
+        cost.calls += 1
+        cost.seconds["prompt"] += built - started
+        cost.seconds["forward"] += time.perf_counter() - built
+        return scores
+
+    def build(
+        self, query_ids: Sequence[int], documents: Sequence[Sequence[int]]
+    ) -> IndependentPrompt:
+        """The prompt, with spans in the order of ``documents``."""
+        return self.prompts.build_independent(query_ids, documents)
+
+    def read_documents(self, prompt: IndependentPrompt, cost: Cost | None = None) -> torch.Tensor:
+        """`icr_rag.model.reading.READINGS`: float32 [document, layer and head, reading]."""
+        reader = DocumentReader(self.selection.heads, [prompt.spans], self.config.token_mask)
+        self._run(prompt, reader, cost)
+        found = [reader.readings[layer][0] for layer in self.layers]
+        check_finite(found, self.engine.decoder, self.layers)
+        return torch.cat(found, dim=1)
+
+    def encode(self, documents: Sequence[Sequence[int]]) -> tuple[int, int]:
+        """Keep the states of documents; how many were not there, and the tokens run for them."""
+        with self.engine.lock:
+            return self.states.encode([self.prompts.body(ids) for ids in documents])
+
+    def _published(self, prompt: IndependentPrompt, cost: Cost) -> list[float]:
+        """ICR's scores (arXiv 2410.02642)."""
+        reader = TokenReader(self.selection.heads, sum_heads=True)
+        self._run(prompt, reader, cost)
+        summed = []
+        for number in range(len(prompt.tails)):
+            readings = [reader.readings[layer][number] for layer in self.layers]
+            check_finite(readings, self.engine.decoder, self.layers)
+            summed.append(torch.stack(readings).sum(dim=0)[: prompt.length])
+        query, null = summed[0], summed[1] if len(summed) > 1 else None
+        mask = self.config.token_mask
+        if self.config.score_mode == "lift" and null is not None:
+            return document_lifts(query, null, prompt.spans, mask)
+        return document_scores(query, null, prompt.spans, mask, self.config.aggregation)
+
+    def _run(
+        self, prompt: IndependentPrompt, reader: TokenReader | DocumentReader, cost: Cost | None
+    ) -> None:
+        with self.engine.lock:
+            tokens = run_shared_tail(self.engine, self.states, prompt, self.layers, reader)
+        if cost is not None:
+            cost.tokens += tokens

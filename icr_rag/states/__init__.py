@@ -1,0 +1,1 @@
+"""Where document states are kept: in memory, on disk, in fewer bits. Knows nothing of models."""

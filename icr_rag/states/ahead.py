@@ -1,0 +1,65 @@
+"""Encode documents before anyone asks: at indexing time, or from the command line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from icr_rag.config import RerankerConfig
+from icr_rag.types import Document, Encoded
+
+#: Documents between two reports of progress.
+_BATCH = 16
+
+
+def encode_ahead(
+    scorer: Any,
+    config: RerankerConfig,
+    documents: Sequence[Document],
+    progress: Callable[[int, int], None] | None = None,
+) -> Encoded:
+    """Store the states of documents that are not stored yet.
+
+    Documents are tokenised and cut as in a ranking, so that a ranking finds them.
+
+    Args:
+        scorer: one that keeps document states.
+        config: max_document_tokens, token_budget.
+        documents: not changed.
+        progress: called with (finished, all) distinct documents.
+    """
+    started = time.perf_counter()
+    owners: dict[str, list[int]] = {}
+    for index, document in enumerate(documents):
+        if document.content.strip():
+            owners.setdefault(document.content, []).append(index)
+    contents = list(owners)
+    limit = _longest(scorer, config)
+    done = new = tokens = 0
+    truncated: list[int] = []
+    for begin in range(0, len(contents), _BATCH):
+        part = contents[begin : begin + _BATCH]
+        with scorer.engine.lock:
+            ids = scorer.prompts.encode_documents(part)
+        for content, own in zip(part, ids, strict=True):
+            if len(own) > limit:
+                truncated += owners[content]
+        # Characters that the tokenizer lacks leave nothing to encode.
+        found = [own[:limit] for own in ids if own]
+        added, run = scorer.encode(found)
+        done, new, tokens = done + len(found), new + added, tokens + run
+        if progress is not None:
+            progress(begin + len(part), len(contents))
+    return Encoded(done, new, tokens, tuple(sorted(truncated)), time.perf_counter() - started)
+
+
+def _longest(scorer: Any, config: RerankerConfig) -> int:
+    """Tokens of a document that fit beside a short query; rankings may have to cut deeper."""
+    context = getattr(scorer.engine.text_config, "max_position_embeddings", None)
+    limits = [n for n in (config.token_budget, context) if n is not None]
+    around: int = scorer.prompts.overhead([]) + scorer.prompts.document_cost([], 1)
+    room = (min(limits) if limits else 2**31) - around
+    if config.max_document_tokens is None:
+        return max(1, room)
+    return max(1, min(room, config.max_document_tokens))
