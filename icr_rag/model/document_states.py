@@ -72,6 +72,9 @@ class DocumentStates:
         for key, states in self._encode(missing):
             # As they are kept, so that a call gives the same scores now and later.
             found[key] = self.store.put(key, states)
+        # What comes from a file is on the CPU.
+        device = input_device(self.engine.decoder)
+        found = {key: states.to(device) for key, states in found.items()}
         return [found[key] for key in keys], sum(map(len, missing.values()))
 
     def encode(self, bodies: Sequence[Ids]) -> tuple[int, int]:

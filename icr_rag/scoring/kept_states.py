@@ -24,6 +24,7 @@ def keep_states(
         head_ids: the beginning of all prompts.
         last: the last layer that is read; None: states of all layers.
     """
+    import torch
     import transformers
 
     depth = engine.text_config.num_hidden_layers if last is None else last + 1
@@ -36,6 +37,7 @@ def keep_states(
         "dtype": engine.dtype.dtype,
         "storage": config.states_dtype,
         "kernel": engine.kernel,
+        "torch": torch.__version__,
         "transformers": transformers.__version__,
         "icr_rag": icr_rag.__version__,
     }

@@ -23,7 +23,8 @@ def encode(tensors: Mapping[str, torch.Tensor], dtype: str) -> dict[str, torch.T
 
     Args:
         tensors: "k.0", "v.0", ...: [key/value head, token, dimension].
-        dtype: one of `DTYPES`. A tensor that float16 cannot hold is stored as it is.
+        dtype: one of `DTYPES`. A tensor that it cannot hold is stored as it is: numbers out of
+            range, with "int8" any NaN or infinity, which would spoil a whole channel.
 
     Returns:
         The tensors, contiguous; with "int8" also their scales, "k.0.scale".
@@ -33,18 +34,25 @@ def encode(tensors: Mapping[str, torch.Tensor], dtype: str) -> dict[str, torch.T
         if dtype == "same":
             result[name] = tensor.contiguous()
         elif dtype == "int8":
+            if not tensor.numel():
+                result[name] = tensor.contiguous()
+                continue
             # Over the tokens of a channel, or over the channels of a token.
             over = -2 if name.startswith("k.") else -1
             scale = tensor.float().abs().amax(dim=over, keepdim=True) / _LARGEST
+            # What a scale multiplies back to: NaN and infinity show here, and so does an overflow.
+            if not bool((scale * _LARGEST).isfinite().all()):
+                result[name] = tensor.contiguous()
+                continue
             whole = tensor.float() / scale.clamp_min(torch.finfo(torch.float32).tiny)
             result[name] = whole.round().clamp(-_LARGEST, _LARGEST).to(torch.int8).contiguous()
             result[f"{name}.scale"] = scale.contiguous()
         else:
             target: torch.dtype = getattr(torch, dtype)
-            fits = target is torch.bfloat16 or bool(
-                (tensor.abs() <= torch.finfo(torch.float16).max).all()
-            )
-            result[name] = (tensor.to(target) if fits else tensor).contiguous()
+            half = tensor.to(target)
+            # Numbers just above the largest are rounded down to it; bfloat16 has an end as well.
+            fits = bool(half.isfinite().all())
+            result[name] = (half if fits else tensor).contiguous()
     return result
 
 

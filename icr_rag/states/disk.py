@@ -45,13 +45,18 @@ class DiskStates:
         #: Files that were removed because they could not be trusted, and writes that failed.
         self.rejected = 0
         self.write_failures = 0
+        self._cleaned = False
 
     def path(self, key: str) -> Path:
         """The file of a key."""
         return self.root / key[:2] / f"{key}.safetensors"
 
     def __contains__(self, key: str) -> bool:
-        return self.path(key).is_file()
+        try:
+            return self.path(key).is_file()
+        except OSError:
+            # A folder that is somebody else's.
+            return False
 
     def read(self, key: str) -> dict[str, torch.Tensor] | None:
         """Tensors as they were written; None if there are none that can be trusted."""
@@ -67,7 +72,7 @@ class DiskStates:
         if tensors is None:
             self.rejected += 1
             logger.warning("document states in %s are damaged; they are made anew", path)
-            path.unlink(missing_ok=True)
+            _remove(path)
         return tensors
 
     def _checked(self, content: bytes, key: str) -> dict[str, torch.Tensor] | None:
@@ -97,45 +102,47 @@ class DiskStates:
         path = self.path(key)
         plain = save({name: tensor.cpu() for name, tensor in tensors.items()})
         size = int.from_bytes(plain[:8], "little")
-        header = json.loads(plain[8 : 8 + size])
-        told = {
+        header, body = json.loads(plain[8 : 8 + size]), plain[8 + size :]
+        header["__metadata__"] = {
             "format": _FORMAT,
             "namespace": self.namespace,
             "key": key,
-            "digest": _digest(header, plain[8 + size :]),
+            "digest": _digest(header, body),
         }
-        content = save({name: tensor.cpu() for name, tensor in tensors.items()}, metadata=told)
+        # The header again, with what is told, padded so that the tensors stay aligned.
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        content = len(text).to_bytes(8, "little") + text + body
         temporary = path.with_name(f".{key}.{os.getpid()}.{time.monotonic_ns()}.tmp")
         try:
             self._make_folder(path.parent)
-            with temporary.open("xb") as out:
-                out.write(content)
-                out.flush()
-                os.fsync(out.fileno())
-            temporary.replace(path)
+            _write_whole(temporary, path, content)
         except OSError as error:
             if not self.write_failures:
                 logger.warning("document states cannot be written to %s: %s", self.root, error)
             self.write_failures += 1
-            _remove(temporary)
             return False
         return True
 
     def _make_folder(self, folder: Path) -> None:
-        if folder.is_dir():
+        if folder.is_dir() and self._cleaned:
             return
-        self.root.parent.mkdir(parents=True, exist_ok=True)
-        fresh = not self.root.is_dir()
-        self.root.mkdir(mode=0o700, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if fresh:
+        if not folder.is_dir():
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(mode=0o700, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
+        description = self.root / "namespace.json"
+        if not description.exists():
             described = json.dumps(dict(self.parts), indent=1, default=str) + "\n"
-            (self.root / "namespace.json").write_text(described, encoding="utf-8")
+            temporary = self.root / f".namespace.{os.getpid()}.{time.monotonic_ns()}.tmp"
+            _write_whole(temporary, description, described.encode())
+        # At least once per store, for where all folders exist most may be left behind.
+        self._cleaned = True
         self._clean()
 
     def _clean(self) -> None:
         """Remove what killed writers left."""
-        for path in self.root.glob("*/.*.tmp"):
+        for path in (*self.root.glob(".*.tmp"), *self.root.glob("*/.*.tmp")):
             try:
                 if time.time() - path.stat().st_mtime > _STALE:
                     path.unlink()
@@ -155,6 +162,19 @@ def _digest(header: Mapping[str, Any], body: bytes) -> str:
     digest = hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16)
     digest.update(body)
     return digest.hexdigest()
+
+
+def _write_whole(temporary: Path, path: Path, content: bytes) -> None:
+    """A file that its owner alone may read, which is there whole or not at all."""
+    try:
+        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(path)
+    except OSError:
+        _remove(temporary)
+        raise
 
 
 def _remove(path: Path) -> None:

@@ -24,6 +24,8 @@ class StoredStates:
     Attributes:
         keys: per layer, [key/value head, token, dimension].
         values: likewise; without the last layer's where only its keys are read.
+
+    What a store gives back may be what it holds: not to be written to.
     """
 
     keys: tuple[torch.Tensor, ...]
@@ -33,6 +35,15 @@ class StoredStates:
     def tokens(self) -> int:
         """How many tokens."""
         return int(self.keys[0].shape[-2])
+
+    def to(self, device: torch.device) -> StoredStates:
+        """The same on a device; the very same if they are there."""
+        if self.keys[0].device == device:
+            return self
+        return StoredStates(
+            tuple(tensor.to(device) for tensor in self.keys),
+            tuple(tensor.to(device) for tensor in self.values),
+        )
 
 
 @dataclass
@@ -97,7 +108,8 @@ class StateStore:
                 self.stats.disk_hits += 1
                 self._hold(key, stored)
         if stored is None:
-            self.stats.misses += 1
+            with self._lock:
+                self.stats.misses += 1
             return None
         return _states(decode(stored, _plain_type(stored)))
 
@@ -105,7 +117,7 @@ class StateStore:
         """Keep states; returns them as `get` will, rounded if the storage type rounds."""
         tensors = {f"k.{i}": tensor for i, tensor in enumerate(states.keys)}
         tensors |= {f"v.{i}": tensor for i, tensor in enumerate(states.values)}
-        stored = encode(tensors, self.dtype)
+        stored = {name: _own(tensor) for name, tensor in encode(tensors, self.dtype).items()}
         # An empty tensor that tells the type to come back to.
         stored["type"] = states.keys[0].new_empty(0)
         if self.disk is not None and key not in self.disk:
@@ -141,6 +153,12 @@ def _states(tensors: Mapping[str, torch.Tensor]) -> StoredStates:
         tuple(tensors[f"k.{i}"] for i in range(counts["k"])),
         tuple(tensors[f"v.{i}"] for i in range(counts["v"])),
     )
+
+
+def _own(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor that keeps no larger one alive, which the budget would not count."""
+    whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return tensor if whole else tensor.clone()
 
 
 def _plain_type(stored: Mapping[str, torch.Tensor]) -> torch.dtype:
