@@ -240,6 +240,7 @@ def collect(*arguments, without=(), **defaults):
 
 
 #: How a value other than the default is given for each field.
+KEPT = ["--document-states", "independent"]
 FLAGS = {
     "model": (["--model", "some/model"], "some/model"),
     "revision": (["--revision", "main"], "main"),
@@ -277,6 +278,10 @@ FLAGS = {
     "framework": (["--framework", "pointwise"], "pointwise"),
     "likelihood": (["--likelihood", "yes_no"], "yes_no"),
     "yes_no_template": (["--yes-no-template", "qwen3_reranker"], "qwen3_reranker"),
+    "document_states": (["--document-states", "independent"], "independent"),
+    "states_dir": ([*KEPT, "--states-dir", "kept"], "kept"),
+    "states_dtype": ([*KEPT, "--states-dtype", "int8"], "int8"),
+    "states_memory": ([*KEPT, "--states-memory", "7"], 7),
     "sort": (["--sort", "bubble"], "bubble"),
     "set_size": (["--set-size", "3"], 3),
     "sort_top": (["--sort-top", "5"], 5),
@@ -289,8 +294,9 @@ FLAGS = {
 def test_every_field_has_a_flag(field):
     arguments, value = FLAGS[field]
     config, name, loud = collect(*arguments)
-    assert config == RerankerConfig(**{field: value})
-    assert config != RerankerConfig()
+    kept = {"document_states": "independent"} if arguments[: len(KEPT)] == KEPT else {}
+    assert config == RerankerConfig(**{**kept, field: value})
+    assert config != RerankerConfig(**({} if field in kept else kept))
     assert (name, loud) == ("none", False)
 
 

@@ -185,13 +185,13 @@ def test_below_sort_top_documents_keep_their_order(framework, sort):
 )
 def test_thousands_of_documents_go_in_batches(method, monkeypatch):
     sizes = []
-    run = batch._Runner._run_group
+    run = batch.Runner._run_group
 
     def recording(self, head, members):
         sizes.append(len(members))
         return run(self, head, members)
 
-    monkeypatch.setattr(batch._Runner, "_run_group", recording)
+    monkeypatch.setattr(batch.Runner, "_run_group", recording)
     documents = [f"{number} {'metal ' * (number % 4)}" for number in range(2500)]
     ranking = make(**method).rank("Tin?", documents)
     assert sorted(order(ranking)) == list(range(2500))
