@@ -1,6 +1,10 @@
 """Learn the profile of the embedded model that icr_rag/presets.py ships.
 
     python benchmarks/make_profile.py ../shared/data/scifact --out results/embedded
+    python benchmarks/make_profile.py ../shared/data/scifact --out results/shared --shared-tail
+
+The first for pointwise reading, attention alone and mixed; the second for one tail that all
+documents share, encoded independently of each other.
 
 Four kinds of queries, pooled so that the weights hold beyond one collection:
 
@@ -35,15 +39,24 @@ from icr_rag.evaluation.grid_data import choose_queries, only_run
 from icr_rag.evaluation.harness import Setting, given_order
 from icr_rag.evaluation.runs import Run, read_run
 from icr_rag.profiling.collect import collect, profiling_config
-from icr_rag.profiling.crossval import likelihood_weight
+from icr_rag.profiling.crossval import Selector, likelihood_weight
 from icr_rag.profiling.curve import measure_ranking
 from icr_rag.profiling.queries import label_free
-from icr_rag.profiling.samples import Sample, load_samples, save_samples
+from icr_rag.profiling.samples import Sample, load_samples, save_samples, standardise
 from icr_rag.profiling.weights import learn_weights, score
 
 #: Chosen with each kind of queries left out in turn; nothing above layer 21 leaves a quarter of
 #: the layers unrun.
 L2, SIZE, MAX_LAYER = 20.0, 64, 21
+#: What is compared with each kind left out.
+READ = (("log_mass",), ("lift",), ("max",), ("log_mass", "lift"), ("log_mass", "lift", "max"))
+PROMPTS = {
+    False: {"framework": "pointwise"},
+    True: {"framework": "listwise", "document_states": "independent"},
+}
+
+#: Queries of each label-free kind, and labelled ones, whose likelihoods are computed.
+LIKELIHOODS = (25, 40)
 
 MODULES = (
     "argparse asyncio collections concurrent.futures contextlib csv datetime decimal difflib email "
@@ -99,18 +112,19 @@ def tasks(folder: Path) -> dict[str, tuple[Dataset, Run, list[str], int]]:
     return made
 
 
-def read(folder: Path, path: Path) -> list[Sample]:
+def read(folder: Path, path: Path, shared: bool, count: int | None) -> list[Sample]:
     """Readings of all queries; those that are in the file already are taken from there."""
     samples = load_samples(path) if path.is_file() else []
     done = {(sample.group, sample.query_id) for sample in samples}
     config = RerankerConfig(
         model="smollm2-135m",
         dtype="float32",
-        framework="pointwise",
         max_document_tokens=192,
+        **PROMPTS[shared],
     )
     with Reranker(profiling_config(config)) as reranker:
         for name, (data, run, queries, depth) in tasks(folder).items():
+            queries = queries[:count]
             for number, query in enumerate(queries):
                 if (name, query) not in done:
                     samples += collect(reranker, data, run, [query], depth=depth, group=name)
@@ -121,25 +135,29 @@ def read(folder: Path, path: Path) -> list[Sample]:
 
 
 def with_likelihood(folder: Path, samples: list[Sample], path: Path) -> list[Sample]:
-    """The first labelled samples with query likelihoods, for choosing its weight."""
-    labelled = [sample for sample in samples if sample.group == "labelled"][:40]
-    known = json.loads(path.read_text()) if path.is_file() else {}
-    data, run, _, depth = tasks(folder)["labelled"]
+    """All samples; some of each kind with query likelihoods, for choosing its weight."""
+    known: dict[str, list[float]] = json.loads(path.read_text()) if path.is_file() else {}
+    data = tasks(folder)
     config = RerankerConfig(dtype="float32", scoring="likelihood", max_document_tokens=192)
+    result = []
+    count = dict.fromkeys(data, 0)
     with Reranker(config) as reranker:
-        for number, sample in enumerate(labelled):
-            if sample.query_id not in known:
-                query = sample.query_id
+        for sample in samples:
+            query, kind = sample.query_id, sample.group
+            if count[kind] == LIKELIHOODS[kind == "labelled"]:
+                result.append(sample)
+                continue
+            count[kind] += 1
+            if query not in known:
+                dataset, run, _, depth = data[kind]
                 names = given_order(run[query], query, Setting(depth, 1))[:depth]
-                documents = [data.documents[name] for name in names]
-                scores = reranker.rank(data.queries[query], documents).scores
-                known[query] = list(scores)
+                documents = [dataset.documents[name] for name in names]
+                known[query] = list(reranker.rank(dataset.queries[query], documents).scores)
                 path.write_text(json.dumps(known))
-                print(f"likelihood: {number + 1} of {len(labelled)}", flush=True)
-    return [
-        replace(sample, likelihood=np.array(known[sample.query_id], dtype=np.float32))
-        for sample in labelled
-    ]
+                print(f"likelihood: {kind}, {count[kind]}", flush=True)
+            likelihood = np.array(known[query], dtype=np.float32)
+            result.append(replace(sample, likelihood=likelihood))
+    return result
 
 
 def ndcg(samples: list[Sample], scores: list[np.ndarray]) -> float:
@@ -153,31 +171,56 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("scifact", type=Path, help="BEIR folder with a run.*")
     parser.add_argument("--out", type=Path, required=True, help="folder")
+    parser.add_argument("--shared-tail", action="store_true")
+    parser.add_argument("--count", type=int, metavar="N", help="most queries of each kind")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    samples = read(arguments.scifact, arguments.out / "readings.npz")
-
+    samples = read(
+        arguments.scifact, arguments.out / "readings.npz", arguments.shared_tail, arguments.count
+    )
     report: dict[str, object] = {}
-    kinds = sorted({sample.group for sample in samples})
-    for kind in kinds:
-        rest = [sample for sample in samples if sample.group != kind]
-        test = [sample for sample in samples if sample.group == kind]
-        heads = learn_weights(rest, l2=L2, size=SIZE, max_layer=MAX_LAYER)
-        even = [np.asarray(x.readings[:, :, :, 1].mean(axis=(1, 2))) for x in test]
-        report[f"left out: {kind}"] = {
-            "queries": len(test),
-            "log mass, all heads alike": round(ndcg(test, even), 4),
-            "learned": round(ndcg(test, [score(x, heads) for x in test]), 4),
-        }
-    heads = learn_weights(samples, l2=L2, size=SIZE, max_layer=MAX_LAYER)
-    judged = with_likelihood(arguments.scifact, samples, arguments.out / "likelihood.json")
+    for names in READ:
+        for last in (15, MAX_LAYER, 29):
+            select = partial(learn_weights, readings=names, l2=L2, size=SIZE, max_layer=last)
+            report[f"{' + '.join(names)}, layers to {last}"] = left_out(samples, select)
     select = partial(learn_weights, l2=L2, size=SIZE, max_layer=MAX_LAYER)
-    rest = [sample for sample in samples if sample.query_id not in {x.query_id for x in judged}]
-    report["likelihood_weight"] = likelihood_weight([*judged, *rest], select)
-    report["weights"] = " ".join(f"{h.layer}-{h.head}:{h.weight:+.3f}" for h in heads)
+    chosen = select(samples)
+    report["weights"] = " ".join(f"{h.layer}-{h.head}:{h.weight:+.3f}" for h in chosen)
+    if not arguments.shared_tail:
+        report |= choose_likelihood(arguments.scifact, samples, arguments.out / "likelihood.json")
     (arguments.out / "profile.json").write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
+
+
+def left_out(samples: list[Sample], select: Selector) -> dict[str, float]:
+    """nDCG@10 of each kind of queries, with heads that saw none of it, and their mean."""
+    row: dict[str, float] = {}
+    for kind in sorted({sample.group for sample in samples}):
+        heads = select([sample for sample in samples if sample.group != kind])
+        test = [sample for sample in samples if sample.group == kind]
+        row[kind] = round(ndcg(test, [score(x, heads) for x in test]), 4)
+    row["mean"] = round(float(np.mean(list(row.values()))), 4)
+    return row
+
+
+def choose_likelihood(folder: Path, samples: list[Sample], path: Path) -> dict[str, object]:
+    """The weight of query likelihood beside attention: cross-fitted, and for each kind."""
+    judged = with_likelihood(folder, samples, path)
+    select = partial(learn_weights, l2=L2, size=SIZE, max_layer=MAX_LAYER)
+    report: dict[str, object] = {"likelihood_weight": likelihood_weight(judged, select)}
+    for kind in sorted({sample.group for sample in samples}):
+        # With heads that saw none of this kind: how much weight does it want?
+        rest = [sample for sample in samples if sample.group != kind]
+        heads = select(rest)
+        test = [x for x in judged if x.group == kind and x.likelihood is not None]
+        for weight in (0.0, 1.0, 2.0, 4.0, 8.0):
+            mixed = [
+                weight * standardise(np.asarray(x.likelihood)) + standardise(score(x, heads))
+                for x in test
+            ]
+            report[f"left out: {kind}, likelihood x {weight:g}"] = round(ndcg(test, mixed), 4)
+    return report
 
 
 if __name__ == "__main__":

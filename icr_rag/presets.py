@@ -52,7 +52,7 @@ class HeadPreset:
 
     Attributes:
         model: name of the model it was found on.
-        scoring, framework: what it is for.
+        scoring, framework, document_states: what it is for.
         weights: weighted readings of heads.
         likelihood_weight, first_stage_weight: as in `icr_rag.profiles.Profile`.
         source: where it comes from.
@@ -65,6 +65,21 @@ class HeadPreset:
     source: str
     likelihood_weight: float = 0.0
     first_stage_weight: float = 0.0
+    document_states: Literal["joint", "independent"] = "joint"
+
+    def profile(self, shape: Shape) -> Profile:
+        """As a profile of a model of this shape."""
+        return Profile(
+            scoring=self.scoring,
+            framework=self.framework,
+            document_states=self.document_states,
+            heads=self.weights,
+            likelihood_weight=self.likelihood_weight,
+            first_stage_weight=self.first_stage_weight,
+            model=self.model,
+            shape=shape,
+            method=self.source,
+        )
 
 
 def _published(model: str, pairs: str, source: str) -> tuple[HeadPreset, ...]:
@@ -149,26 +164,21 @@ HEAD_PRESETS: dict[Shape, tuple[HeadPreset, ...]] = {
 }
 
 
-def preset_profile(config: Any, scoring: str, framework: str) -> Profile | None:
+def preset_profile(
+    config: Any, scoring: str, framework: str, document_states: str = "joint"
+) -> Profile | None:
     """The profile that ships for a model of this shape and this way of scoring, if one does.
 
     Args:
         config: a transformers text configuration of the whole model.
         framework: "auto": the one that serves this model best.
+        document_states: "joint" or "independent".
     """
     shape = Shape.of(config)
     for preset in HEAD_PRESETS.get(shape, ()):
-        if preset.scoring == scoring and framework in ("auto", preset.framework):
-            return Profile(
-                scoring=preset.scoring,
-                framework=preset.framework,
-                heads=preset.weights,
-                likelihood_weight=preset.likelihood_weight,
-                first_stage_weight=preset.first_stage_weight,
-                model=preset.model,
-                shape=shape,
-                method=preset.source,
-            )
+        profile = preset.profile(shape)
+        if preset.scoring == scoring and profile.serves(framework, document_states):
+            return profile
     return None
 
 

@@ -58,6 +58,8 @@ class Profile(BaseModel):
 
     Attributes:
         scoring, framework: what it was made for; it is used for nothing else.
+        document_states: how the documents were encoded, of which listwise prompts are made;
+            pointwise ones read the same either way.
         layers: window (first, last), 0-indexed, inclusive: the heads of these layers added up
             as ICR does, where there are no ``heads``.
         heads: weighted readings; their sum is the attention score.
@@ -79,6 +81,7 @@ class Profile(BaseModel):
     format: Literal[1] = 1
     scoring: Literal["attention", "mixed"] = "attention"
     framework: Literal["listwise", "setwise", "pointwise"] = "listwise"
+    document_states: Literal["joint", "independent"] = "joint"
     layers: tuple[int, int] | None = None
     heads: tuple[HeadWeight, ...] = ()
     likelihood_weight: float = Field(0.0, allow_inf_nan=False)
@@ -111,6 +114,14 @@ class Profile(BaseModel):
         if self.scoring == "mixed" and self.framework != "pointwise":
             raise ValueError("scoring='mixed' goes with framework='pointwise' only")
         return self
+
+    def serves(self, framework: str, document_states: str) -> bool:
+        """Whether it was made for such prompts. Setwise reads the same as listwise."""
+        if framework == "auto":
+            framework = self.framework
+        if (framework == "pointwise") != (self.framework == "pointwise"):
+            return False
+        return framework == "pointwise" or self.document_states == document_states
 
     @classmethod
     def load(cls, path: str | Path) -> Profile:

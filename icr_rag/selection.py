@@ -60,7 +60,9 @@ def select_heads(config: RerankerConfig, text_config: Any) -> Selection:
         profile: Profile | None = _checked(Profile.load(config.profile), config, text_config)
         source = f"profile {config.profile}"
     elif _leaves_the_choice(config):
-        profile = preset_profile(text_config, config.scoring, _prompts_of(config.framework))
+        profile = preset_profile(
+            text_config, config.scoring, config.framework, config.document_states
+        )
         source = "" if profile is None else profile.method
     else:
         profile = None
@@ -135,11 +137,6 @@ def _check_heads(pairs: Any, config: RerankerConfig, text_config: Any) -> None:
             )
 
 
-def _prompts_of(framework: str) -> str:
-    """Setwise reads the same prompts as listwise, so that a profile serves both."""
-    return "listwise" if framework == "setwise" else framework
-
-
 def _uniform(
     framework: str, config: RerankerConfig, pairs: Any, head_count: int, source: str
 ) -> Selection:
@@ -194,13 +191,13 @@ def _checked(profile: Profile, config: RerankerConfig, text_config: Any) -> Prof
             f"profile={config.profile!r} was made for {profile.model} ({profile.shape}), but "
             f"{config.model} is {shape}; make one with `icr-rag profile`"
         )
-    if profile.scoring != config.scoring or _prompts_of(config.framework) not in (
-        "auto",
-        _prompts_of(profile.framework),
+    if profile.scoring != config.scoring or not profile.serves(
+        config.framework, config.document_states
     ):
         raise ConfigError(
-            f"profile={config.profile!r} was made for scoring={profile.scoring!r} and "
-            f"framework={profile.framework!r}, not for {config.scoring!r} and "
-            f"{config.framework!r}; set these two, or make another one"
+            f"profile={config.profile!r} was made for scoring={profile.scoring!r}, "
+            f"framework={profile.framework!r} and document_states={profile.document_states!r}, "
+            f"not for {config.scoring!r}, {config.framework!r} and {config.document_states!r}; "
+            "set these three, or make another one"
         )
     return profile

@@ -85,6 +85,21 @@ def test_labelled_queries_by_half(model_folder, tmp_path):
     assert {sample.group for sample in samples} == {"data"}
 
 
+def test_profiles_of_a_tail_that_documents_share(model_folder, notes, tmp_path):
+    out = tmp_path / "p.json"
+    shared = ("--framework", "listwise", "--document-states", "independent")
+    result = run(notes, "--out", out, *small(model_folder), *shared)
+    assert result.exit_code == 0, result.output
+    profile = Profile.load(out)
+    assert (profile.framework, profile.document_states) == ("listwise", "independent")
+    # Documents that do not see each other say nothing of their order.
+    assert profile.first_stage_weight > 0
+    with Reranker(model=model_folder, profile=str(out), document_states="independent") as reranker:
+        first = reranker.rank("tide?", ["tide and moon", "sand", "kelp"])
+        assert reranker.rank("tide?", ["tide and moon", "sand", "kelp"]).scores == first.scores
+    assert sorted(first.usage.layers) == sorted({h.layer for h in profile.heads})
+
+
 def test_mixed_profiles_weigh_likelihood(model_folder, notes, tmp_path):
     out = tmp_path / "p.json"
     result = run(notes, "--out", out, "--scoring", "mixed", *small(model_folder))

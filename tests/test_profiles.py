@@ -59,6 +59,7 @@ def profiles(draw):
     return Profile(
         scoring=scoring,
         framework=draw(st.sampled_from(frameworks)),
+        document_states=draw(st.sampled_from(["joint", "independent"])),
         layers=draw(st.none() | window if heads else window),
         heads=tuple(heads),
         likelihood_weight=draw(FINITE),

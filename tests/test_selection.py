@@ -167,6 +167,8 @@ def test_listwise_and_setwise_share_profiles(saved):
         ({"framework": "setwise"}, {"framework": "pointwise"}),
         ({"scoring": "mixed"}, {"framework": "pointwise"}),
         ({}, {"scoring": "mixed", "framework": "pointwise"}),
+        ({"document_states": "independent"}, {}),
+        ({"framework": "listwise"}, {"document_states": "independent"}),
     ],
 )
 def test_a_profile_for_another_way_of_scoring_is_refused(saved, settings, of_profile):
@@ -176,9 +178,19 @@ def test_a_profile_for_another_way_of_scoring_is_refused(saved, settings, of_pro
     message = str(caught.value)
     profile, config = make_profile(**of_profile), RerankerConfig(**settings)
     assert f"profile={path!r}" in message
-    assert f"scoring={profile.scoring!r} and framework={profile.framework!r}" in message
-    assert f"not for {config.scoring!r} and {config.framework!r}" in message
-    assert message.endswith("set these two, or make another one")
+    assert f"scoring={profile.scoring!r}, framework={profile.framework!r} and " in message
+    assert f"document_states={profile.document_states!r}, not for {config.scoring!r}, " in message
+    assert f"{config.framework!r} and {config.document_states!r}" in message
+    assert message.endswith("set these three, or make another one")
+
+
+def test_pointwise_profiles_serve_kept_states_and_none(saved):
+    for made in ("joint", "independent"):
+        path = saved(framework="pointwise", document_states=made)
+        for used in ("joint", "independent"):
+            assert select(profile=path, document_states=used).weights is not None
+    path = saved(document_states="independent")
+    assert select(profile=path, document_states="independent").framework == "listwise"
 
 
 @pytest.mark.parametrize(
@@ -236,6 +248,9 @@ def test_presets_are_for_one_way_of_scoring():
     assert select(QWEN3, framework="pointwise").source.startswith("no preset")
     assert select(QWEN3, scoring="mixed").source.startswith("no preset")
     assert select(QWEN3, framework="setwise").weights == select(QWEN3).weights
+    # What was found on prompts whose documents see each other is not used on others.
+    apart = select(QWEN3, framework="listwise", document_states="independent")
+    assert apart.source.startswith("no preset")
     # The embedded model's is pointwise: listwise reads the window of layers instead.
     assert select(SMOLLM2, framework="listwise").layers == [18]
     assert select(SMOLLM2, framework="auto").framework == "pointwise"

@@ -153,13 +153,15 @@ def make_profile(
         data: where the queries come from.
     """
     mixed = config.scoring == "mixed"
+    blind_to_order = config.framework == "pointwise" or config.document_states == "independent"
     return Profile(
         scoring="mixed" if mixed else "attention",
         framework="pointwise" if config.framework == "pointwise" else "listwise",
+        document_states=config.document_states,
         heads=study.chosen,
         likelihood_weight=study.likelihood_weight,
-        # All documents in one prompt see the order as it is.
-        first_stage_weight=FIRST_STAGE_WEIGHT if config.framework == "pointwise" else 0.0,
+        # Documents that see each other see the order as it is.
+        first_stage_weight=FIRST_STAGE_WEIGHT if blind_to_order else 0.0,
         model=config.model,
         revision=config.revision,
         shape=Shape.of(text_config),

@@ -39,13 +39,15 @@ def encode(tensors: Mapping[str, torch.Tensor], dtype: str) -> dict[str, torch.T
                 continue
             # Over the tokens of a channel, or over the channels of a token.
             over = -2 if name.startswith("k.") else -1
+            # A scale below the normal numbers would be rounded, or flushed to zero by the device.
             scale = tensor.float().abs().amax(dim=over, keepdim=True) / _LARGEST
+            scale = scale.clamp_min(torch.finfo(torch.float32).tiny)
             # What a scale multiplies back to: NaN and infinity show here, and so does an overflow.
             if not bool((scale * _LARGEST).isfinite().all()):
                 result[name] = tensor.contiguous()
                 continue
-            whole = tensor.float() / scale.clamp_min(torch.finfo(torch.float32).tiny)
-            result[name] = whole.round().clamp(-_LARGEST, _LARGEST).to(torch.int8).contiguous()
+            whole = (tensor.float() / scale).round()
+            result[name] = whole.clamp(-_LARGEST, _LARGEST).to(torch.int8).contiguous()
             result[f"{name}.scale"] = scale.contiguous()
         else:
             target: torch.dtype = getattr(torch, dtype)
