@@ -141,7 +141,7 @@ HEAD_PRESETS: dict[Shape, tuple[HeadPreset, ...]] = {
             "pointwise",
             _SMOLLM2,
             _SMOLLM2_SOURCE,
-            likelihood_weight=2.0,
+            likelihood_weight=1.0,
             first_stage_weight=0.3,
         ),
     ),

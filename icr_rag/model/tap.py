@@ -15,7 +15,7 @@ At the last layer of a pass nothing above the attention logits is needed: the ta
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -185,27 +185,44 @@ def _sdpa(
     # torch's kernel knows neither soft-capped logits (Gemma 2) nor learned sinks (gpt-oss).
     if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
         return _eager(module, query, key, value, attention_mask, **kwargs)
-    kernel = ALL_ATTENTION_FUNCTIONS["sdpa"]
-    plain = query.shape[0] > 1 or query.shape[2] <= _ROW_BLOCK
-    if attention_mask is None or query.device.type != "cpu" or plain:
+    if attention_mask is None or query.device.type != "cpu":
+        kernel = ALL_ATTENTION_FUNCTIONS["sdpa"]
         output: tuple[torch.Tensor, torch.Tensor | None] = kernel(
             module, query, key, value, attention_mask, **kwargs
         )
         return output
+    if query.shape[0] > 1 or query.shape[2] <= _ROW_BLOCK:
+        return _cpu_sdpa(query, key, value, attention_mask, kwargs), None
     # With a mask the CPU kernel computes every logit and then hides some. Keys that no row of a
     # block sees (the future; what a sliding window has left behind) are cut away first.
-    grouped = query.shape[1] != key.shape[1]
     output_rows = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
     for rows, keys, part in _visible_blocks(attention_mask):
-        output_rows[:, rows] = torch.nn.functional.scaled_dot_product_attention(
-            query[:, :, rows],
-            key[:, :, keys],
-            value[:, :, keys],
-            attn_mask=part,
-            scale=kwargs.get("scaling"),
-            enable_gqa=grouped,
-        ).transpose(1, 2)
+        output_rows[:, rows] = _cpu_sdpa(
+            query[:, :, rows], key[:, :, keys], value[:, :, keys], part, kwargs
+        )
     return output_rows, None
+
+
+def _cpu_sdpa(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    settings: Mapping[str, Any],
+) -> torch.Tensor:
+    """[batch, row, head, dimension].
+
+    transformers repeats keys and values for every head where there is a mask, which costs more
+    than the attention of a few rows.
+    """
+    return torch.nn.functional.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        scale=settings.get("scaling"),
+        enable_gqa=query.shape[1] != key.shape[1],
+    ).transpose(1, 2)
 
 
 def _visible_blocks(mask: torch.Tensor) -> list[Block]:

@@ -20,15 +20,12 @@ from icr_rag.config import RerankerConfig
 from icr_rag.model.batch import BatchResult, Reduce, run_batch
 from icr_rag.model.document_states import DocumentStates
 from icr_rag.model.loading import Engine
-from icr_rag.model.reading import READINGS
+from icr_rag.model.reading import READINGS, WITH_NULL
 from icr_rag.scoring.base import Cost, Ids
 from icr_rag.scoring.head_scores import HeadScores
 from icr_rag.scoring.likelihood import count_batch, encode_bodies
 from icr_rag.selection import select_heads
 from icr_rag.templates import QueryLikelihoodPrompts
-
-#: Readings that compare with the null query.
-_WITH_NULL = frozenset({"lift", "calibrated"})
 
 
 class PointwiseAttentionScorer:
@@ -54,7 +51,7 @@ class PointwiseAttentionScorer:
             heads = engine.text_config.num_attention_heads
             self._weigh = HeadScores(weights, self.selection.heads, heads)
         # The null query's rows are run only where a reading compares with them.
-        compares = weights is None or any(item.reading in _WITH_NULL for item in weights)
+        compares = weights is None or any(item.reading in WITH_NULL for item in weights)
         null_query = config.null_query if config.calibration == "null" and compares else None
         with engine.lock:
             self.prompts = QueryLikelihoodPrompts(engine.tokenizer, null_query)

@@ -16,7 +16,7 @@ import torch
 from icr_rag.config import RerankerConfig
 from icr_rag.model.forward import check_finite
 from icr_rag.model.loading import Engine
-from icr_rag.model.reading import DocumentReader, TokenReader
+from icr_rag.model.reading import WITH_NULL, DocumentReader, TokenReader
 from icr_rag.model.shared_tail import IndependentPrompt, run_shared_tail
 from icr_rag.prompts import IndependentPrompts
 from icr_rag.scoring.base import Cost
@@ -48,18 +48,19 @@ class SharedTailScorer:
         self.layers = self.selection.layers
         self.first_stage_weight = self.selection.first_stage_weight
         self.capacity = CAPACITY if config.token_budget is None else config.token_budget
+        weights = self.selection.weights
+        # The null query's rows are run only where a reading compares with them.
+        compares = weights is None or any(item.reading in WITH_NULL for item in weights)
+        null_query = config.null_query if config.calibration == "null" and compares else None
         with engine.lock:
             self.prompts = IndependentPrompts(
-                engine.tokenizer,
-                config.instruction,
-                config.double_query,
-                config.null_query if config.calibration == "null" else None,
+                engine.tokenizer, config.instruction, config.double_query, null_query
             )
             self.states = keep_states(engine, config, self.prompts.head_ids, self.layers[-1])
         self._weigh: HeadScores | None = None
-        if self.selection.weights is not None:
+        if weights is not None:
             heads = engine.text_config.num_attention_heads
-            self._weigh = HeadScores(self.selection.weights, self.selection.heads, heads)
+            self._weigh = HeadScores(weights, self.selection.heads, heads)
 
     def score(
         self, query_ids: Sequence[int], documents: Sequence[Sequence[int]], cost: Cost
