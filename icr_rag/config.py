@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from icr_rag.config_checks import check_together
 from icr_rag.config_sources import read_config_file, read_environment
 from icr_rag.errors import ConfigError
-from icr_rag.scoring.registry import check_sort, check_states, resolve_framework
 
 
 def _allow_written_window(schema: dict[str, Any]) -> None:
@@ -174,6 +174,15 @@ class RerankerConfig(BaseModel):
     states_dtype: Literal["same", "float16", "bfloat16", "int8"] = Field(
         "same", description="Number format of kept states; 'same': the model's, nothing is lost."
     )
+    cascade: int | None = Field(
+        None,
+        ge=2,
+        description="With kept states: so many of the best documents are then read again with "
+        "nothing kept, and take the first places in the order of that. None: none are.",
+    )
+    cascade_framework: Literal["listwise", "pointwise"] = Field(
+        "listwise", description="How `cascade` reads: all in one prompt, or each by itself."
+    )
 
     # --- the result ------------------------------------------------------------------------
     top_n: int | None = Field(None, ge=0, description="How many documents to return. None: all.")
@@ -278,67 +287,8 @@ class RerankerConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check_together(self) -> RerankerConfig:
-        if self.stride is not None and self.window is not None and self.stride >= self.window:
-            raise ValueError(
-                f"stride ({self.stride}) must be smaller than window ({self.window}), "
-                "so that windows overlap"
-            )
-        framework = resolve_framework(self.scoring, self.framework)
-        check_sort(framework, self.sort)
-        if isinstance(self.heads, tuple) and isinstance(self.layers, tuple):
-            first, last = self.layers
-            outside = [pair for pair in self.heads if not first <= pair[0] <= last]
-            if outside:
-                raise ValueError(f"heads {outside} lie outside layers={self.layers}")
-        if self.score_mode == "lift" and self.calibration == "none":
-            raise ValueError(
-                "score_mode='lift' compares with the null query; it needs calibration='null'"
-            )
-        if self.score_mode == "lift" and (self.scoring, framework) != ("attention", "listwise"):
-            raise ValueError(
-                "score_mode='lift' goes with scoring='attention' and framework='listwise' only"
-            )
-        self._check_prompt_settings(framework)
-        check_states(self.document_states, self.scoring, framework, self.likelihood)
-        if self.document_states == "joint":
-            for name in ("states_dir", "states_dtype", "states_memory"):
-                if getattr(self, name) != type(self).model_fields[name].default:
-                    raise ValueError(
-                        f"{name}={getattr(self, name)!r} means nothing with "
-                        "document_states='joint'; set document_states='independent'"
-                    )
-        if self.reading == "lift" and self.calibration == "none":
-            raise ValueError("reading='lift' compares with the null query; set calibration='null'")
-        explicit = [
-            name
-            for name, default in (("layers", "auto"), ("heads", "auto"), ("reading", "auto"))
-            if getattr(self, name) != default
-        ]
-        if self.profile is not None and explicit:
-            raise ValueError(
-                f"profile says which layers and heads to read, and so do {', '.join(explicit)}; "
-                "set one or the other"
-            )
-        if self.device_map is not None and self.device != "auto":
-            raise ValueError("device and device_map exclude each other; set one of them")
+        check_together(self)
         return self
-
-    def _check_prompt_settings(self, framework: str) -> None:
-        """Settings of prompts that this way of scoring has not must not be silently ignored."""
-        joint_attention = self.scoring == "attention" and framework in ("listwise", "setwise")
-        applies = {
-            "instruction": joint_attention,
-            "double_query": joint_attention,
-            "order": joint_attention and self.document_states == "joint",
-            "window": framework == "listwise",
-            "stride": framework == "listwise",
-        }
-        for name, does in applies.items():
-            if not does and getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} means nothing with scoring={self.scoring!r} "
-                    f"and framework={framework!r}; leave it out"
-                )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RerankerConfig:

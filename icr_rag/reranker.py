@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from icr_rag.cascade import read_again, second_config
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import ClosedError, ConfigError, InputError
 from icr_rag.inputs import RankInputs, check_documents, check_query, check_retrieval_scores
@@ -57,6 +58,7 @@ class Reranker:
         self._foreign: tuple[Any, Any] | None = None
         self._lock = threading.Lock()
         self._scorer: Any = None
+        self._second: Any = None
         self._executor: ThreadPoolExecutor | None = None
         self._closed = False
 
@@ -170,15 +172,19 @@ class Reranker:
         cost.seconds["prompt"] = time.perf_counter() - loaded
         ranked = rank_inputs(scorer, config, inputs, cost)
         ranked = with_prior(ranked, scorer.first_stage_weight, inputs.gather(retrieval_scores))
+        truncated = set(inputs.truncated)
+        if self._second is not None:
+            ranked, cut = read_again(self._second, config, ranked, query, inputs, given, cost)
+            truncated |= cut
         scored = inputs.spread(ranked.order, ranked.scores, ranked.groups)
         scored = select(scored, given, config, retrieval_scores)
 
         cost.seconds["total"] = time.perf_counter() - started
         usage = Usage(
             tokens=cost.tokens,
-            layers=tuple(scorer.layers),
+            layers=tuple(sorted({*scorer.layers, *(self._second.layers if self._second else ())})),
             windows=cost.windows,
-            truncated=inputs.truncated,
+            truncated=tuple(sorted(truncated)),
             query_truncated=inputs.query_truncated,
             calls=cost.calls,
             generated_tokens=cost.generated_tokens,
@@ -299,7 +305,7 @@ class Reranker:
         """Let go of the model. Memory is freed when no other reranker shares it."""
         with self._lock:
             self._closed = True
-            self._scorer = None
+            self._scorer = self._second = None
             self._foreign = None
             executor, self._executor = self._executor, None
         if executor is not None:
@@ -350,6 +356,8 @@ class Reranker:
                     else engine_from_model(*self._foreign, self.config.attn_implementation)
                 )
                 self._scorer = make_scorer(engine, self.config)
+                again = second_config(self.config)
+                self._second = None if again is None else make_scorer(engine, again)
             return self._scorer
 
     def _check_open(self) -> None:

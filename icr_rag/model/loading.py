@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from icr_rag.cascade import second_config
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import MissingDependencyError, ModelLoadError
 from icr_rag.model.device import DtypeChoice, choose_dtype, resolve_device
@@ -132,10 +133,11 @@ def _load_or_share(config: RerankerConfig) -> Engine:
     hub = _hub_arguments(config, source)
     # An LM head needs every layer; attention only those up to the last one read.
     whole_model = needs_lm_head(config.scoring)
+    readings = [one for one in (config, second_config(config)) if one is not None]
     depth = (
         text_config.num_hidden_layers
         if whole_model
-        else select_heads(config, text_config).layers[-1] + 1
+        else max(select_heads(one, text_config).layers[-1] for one in readings) + 1
     )
 
     key = repr((sorted(settings.items()), depth, whole_model))
