@@ -1,10 +1,11 @@
 """Learn the profile of the embedded model that icr_rag/presets.py ships.
 
     python benchmarks/make_profile.py ../shared/data/scifact --out results/embedded
-    python benchmarks/make_profile.py ../shared/data/scifact --out results/shared --shared-tail
+    python benchmarks/make_profile.py ../shared/data/scifact --out results/shared --tail shared
+    python benchmarks/make_profile.py ../shared/data/scifact --out results/blind --tail blind
 
-The first for pointwise reading, attention alone and mixed; the second for one tail that all
-documents share, encoded independently of each other.
+The first for pointwise reading, attention alone and mixed; the others for one tail that all
+documents share, encoded independently of each other, and for one that does not see them.
 
 Four kinds of queries, pooled so that the weights hold beyond one collection:
 
@@ -51,8 +52,9 @@ L2, SIZE, MAX_LAYER = 20.0, 64, 21
 #: What is compared with each kind left out.
 READ = (("log_mass",), ("lift",), ("max",), ("log_mass", "lift"), ("log_mass", "lift", "max"))
 PROMPTS = {
-    False: {"framework": "pointwise"},
-    True: {"framework": "listwise", "document_states": "independent"},
+    "per document": {"framework": "pointwise"},
+    "shared": {"framework": "listwise", "document_states": "independent"},
+    "blind": {"framework": "listwise", "document_states": "blind"},
 }
 
 #: Queries of each label-free kind, and labelled ones, whose likelihoods are computed.
@@ -112,7 +114,7 @@ def tasks(folder: Path) -> dict[str, tuple[Dataset, Run, list[str], int]]:
     return made
 
 
-def read(folder: Path, path: Path, shared: bool, count: int | None) -> list[Sample]:
+def read(folder: Path, path: Path, tail: str, count: int | None) -> list[Sample]:
     """Readings of all queries; those that are in the file already are taken from there."""
     samples = load_samples(path) if path.is_file() else []
     done = {(sample.group, sample.query_id) for sample in samples}
@@ -120,7 +122,7 @@ def read(folder: Path, path: Path, shared: bool, count: int | None) -> list[Samp
         model="smollm2-135m",
         dtype="float32",
         max_document_tokens=192,
-        **PROMPTS[shared],
+        **PROMPTS[tail],
     )
     with Reranker(profiling_config(config)) as reranker:
         for name, (data, run, queries, depth) in tasks(folder).items():
@@ -171,13 +173,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("scifact", type=Path, help="BEIR folder with a run.*")
     parser.add_argument("--out", type=Path, required=True, help="folder")
-    parser.add_argument("--shared-tail", action="store_true")
+    parser.add_argument("--tail", choices=list(PROMPTS), default="per document")
     parser.add_argument("--count", type=int, metavar="N", help="most queries of each kind")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     arguments.out.mkdir(parents=True, exist_ok=True)
     samples = read(
-        arguments.scifact, arguments.out / "readings.npz", arguments.shared_tail, arguments.count
+        arguments.scifact, arguments.out / "readings.npz", arguments.tail, arguments.count
     )
     report: dict[str, object] = {}
     for names in READ:
@@ -187,7 +189,7 @@ def main() -> None:
     select = partial(learn_weights, l2=L2, size=SIZE, max_layer=MAX_LAYER)
     chosen = select(samples)
     report["weights"] = " ".join(f"{h.layer}-{h.head}:{h.weight:+.3f}" for h in chosen)
-    if not arguments.shared_tail:
+    if arguments.tail == "per document":
         report |= choose_likelihood(arguments.scifact, samples, arguments.out / "likelihood.json")
     (arguments.out / "profile.json").write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))

@@ -160,10 +160,11 @@ class RerankerConfig(BaseModel):
     )
 
     # --- document states -------------------------------------------------------------------
-    document_states: Literal["joint", "independent"] = Field(
+    document_states: Literal["joint", "independent", "blind"] = Field(
         "joint",
         description="'independent': each document is encoded by itself, once, and its states are "
-        "kept, so that a query costs its own tokens only; 'joint': nothing is kept.",
+        "kept, so that a query costs its own tokens only; 'blind': of these only the keys that "
+        "are read, which the query's tokens do not see otherwise; 'joint': nothing is kept.",
     )
     states_memory: int = Field(
         1024, ge=0, description="MiB of document states kept in memory; the oldest go first."

@@ -65,7 +65,7 @@ class HeadPreset:
     source: str
     likelihood_weight: float = 0.0
     first_stage_weight: float = 0.0
-    document_states: Literal["joint", "independent"] = "joint"
+    document_states: Literal["joint", "independent", "blind"] = "joint"
 
     def profile(self, shape: Shape) -> Profile:
         """As a profile of a model of this shape."""
@@ -172,7 +172,7 @@ def preset_profile(
     Args:
         config: a transformers text configuration of the whole model.
         framework: "auto": the one that serves this model best.
-        document_states: "joint" or "independent".
+        document_states: "joint", "independent" or "blind".
     """
     shape = Shape.of(config)
     for preset in HEAD_PRESETS.get(shape, ()):

@@ -81,7 +81,7 @@ class Profile(BaseModel):
     format: Literal[1] = 1
     scoring: Literal["attention", "mixed"] = "attention"
     framework: Literal["listwise", "setwise", "pointwise"] = "listwise"
-    document_states: Literal["joint", "independent"] = "joint"
+    document_states: Literal["joint", "independent", "blind"] = "joint"
     layers: tuple[int, int] | None = None
     heads: tuple[HeadWeight, ...] = ()
     likelihood_weight: float = Field(0.0, allow_inf_nan=False)
@@ -121,7 +121,9 @@ class Profile(BaseModel):
             framework = self.framework
         if (framework == "pointwise") != (self.framework == "pointwise"):
             return False
-        return framework == "pointwise" or self.document_states == document_states
+        if framework == "pointwise":
+            return document_states != "blind"
+        return self.document_states == document_states
 
     @classmethod
     def load(cls, path: str | Path) -> Profile:

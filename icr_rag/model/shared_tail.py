@@ -73,7 +73,6 @@ def run_shared_tail(
     last = layers[-1]
     found, run = states.states(prompt.bodies)
     before = len(prompt.head_ids)
-    stem = list(prompt.stem_ids)
     cache = gather_list(states.head(), found, prompt.tail_tokens)
     longest = max(map(len, prompt.bodies))
     places = list(range(before))
@@ -81,29 +80,44 @@ def run_shared_tail(
         places += range(before, before + len(body))
 
     start = before + longest
-    token_ids = list(stem)
-    positions = list(range(start, start + len(stem)))
-    packed = []
-    for tail in prompt.tails:
-        part = list(tail.token_ids[: tail.rows.stop])
-        packed.append(tap.PackedTail(len(token_ids), len(part), tail.rows))
-        token_ids += part
-        positions += range(start + len(stem), start + len(stem) + len(part))
+    token_ids, positions, packed = pack_tails(prompt, start)
     current = tap.Pass(
         engine.kernel,
         last,
         prefix_length=prompt.length,
-        stem_length=len(stem),
+        stem_length=len(prompt.stem_ids),
         places=places,
+        start=start,
         tails=packed,
         reader=reader,
     )
     view = make_view(engine.decoder, last + 1)
     run_pass(view, current, [token_ids], [positions], cache, input_device(engine.decoder))
+    check_read(engine, layers, reader)
+    return run + prompt.tail_tokens
+
+
+def pack_tails(
+    prompt: IndependentPrompt, start: int
+) -> tuple[list[int], list[int], list[tap.PackedTail]]:
+    """Token ids of stem and tails, their positions with the stem at ``start``, and the tails."""
+    token_ids = list(prompt.stem_ids)
+    positions = list(range(start, start + len(token_ids)))
+    after = start + len(token_ids)
+    packed = []
+    for tail in prompt.tails:
+        part = list(tail.token_ids[: tail.rows.stop])
+        packed.append(tap.PackedTail(len(token_ids), len(part), tail.rows))
+        token_ids += part
+        positions += range(after, after + len(part))
+    return token_ids, positions, packed
+
+
+def check_read(engine: Any, layers: Sequence[int], reader: TokenReader | DocumentReader) -> None:
+    """Raise `UnsupportedModelError` if a layer did not come by the attention tap."""
     missing = [layer for layer in layers if layer not in reader.readings]
     if missing:
         raise UnsupportedModelError(
             f"layers {missing} of {type(engine.decoder).__name__} have no softmax attention to "
             f"read; choose layers among {sorted(reader.readings)}"
         )
-    return run + prompt.tail_tokens

@@ -28,6 +28,7 @@ from icr_rag.errors import UnsupportedModelError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from icr_rag.model.blind_tail import Beside
     from icr_rag.model.reading import Reader
 
 TAP_NAME = "icr_rag"
@@ -75,8 +76,10 @@ class Pass:
         padding_start: where padding begins, if not with the stem: in the cache.
         places: of the tokens in the cache, where they count as standing, for sliding windows;
             None: where they stand. Documents side by side all stand right behind the head.
+        start: where the stem counts as beginning; None: right behind the cache.
         tails: none while the prefix is run; else the tails packed into this pass.
         reader: reads attention in the layers that it asks for; None: nothing is read.
+        beside: keys that the reader sees and the layers do not; None: none.
         blocks: see `_visible_blocks`.
     """
 
@@ -87,8 +90,10 @@ class Pass:
     padding: Sequence[int] = ()
     padding_start: int | None = None
     places: Sequence[int] | None = None
+    start: int | None = None
     tails: Sequence[PackedTail] = ()
     reader: Reader | None = None
+    beside: Beside | None = None
     blocks: dict[int, tuple[torch.Tensor, list[Block]]] = field(default_factory=dict)
 
     @property
@@ -156,7 +161,10 @@ def _attention(
                 f"layer {layer} of {type(module).__name__} was given no attention mask; models "
                 "that build their own masks cannot be read"
             )
-        reader.read(current, layer, query, key, attention_mask, kwargs)
+        shown = current, key, attention_mask
+        if current.beside is not None:
+            shown = current.beside.shown(current, layer, key, attention_mask, kwargs)
+        reader.read(shown[0], layer, query, shown[1], shown[2], kwargs)
     if layer == current.last_layer:
         raise PassComplete
     return _kernel(current)(module, query, key, value, attention_mask, **kwargs)
@@ -300,9 +308,10 @@ def _packed(mask_function: Callable[..., Any], current: Pass, device: Any) -> Ca
         begin = current.prefix_length + tail.start
         position[begin : begin + tail.length] += before - begin
         owner[begin : begin + tail.length] = number
+    cached = current.prefix_length
+    if current.start is not None:
+        position[cached:] += current.start - cached
     if current.places is not None:
-        cached = current.prefix_length
-        position[cached:] += max(current.places) + 1 - cached
         position[:cached] = torch.tensor(current.places, device=device)
     padding = torch.tensor([*current.padding] or [0], device=device)[:, None]
     token_number = torch.arange(total, device=device)[None]

@@ -153,7 +153,7 @@ def make_profile(
         data: where the queries come from.
     """
     mixed = config.scoring == "mixed"
-    blind_to_order = config.framework == "pointwise" or config.document_states == "independent"
+    blind_to_order = config.framework == "pointwise" or config.document_states != "joint"
     return Profile(
         scoring="mixed" if mixed else "attention",
         framework="pointwise" if config.framework == "pointwise" else "listwise",

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import icr_rag
 from icr_rag.config import RerankerConfig
+from icr_rag.model.blind_tail import DocumentKeys
 from icr_rag.model.document_states import DocumentStates
 from icr_rag.model.fingerprint import weights_fingerprint
 from icr_rag.model.loading import Engine
 from icr_rag.states.store import StateStore, namespace
+
+
+def keep_keys(
+    engine: Engine,
+    config: RerankerConfig,
+    head_ids: Sequence[int],
+    heads: Mapping[int, Sequence[int] | None],
+) -> DocumentKeys:
+    """Documents' keys for these heads alone; otherwise as `keep_states`."""
+    what = {str(layer): chosen and list(chosen) for layer, chosen in sorted(heads.items())}
+    store = _store(engine, config, head_ids, max(heads) + 1, {"keys of heads": what})
+    return DocumentKeys(engine, head_ids, heads, store)
 
 
 def keep_states(
@@ -24,16 +38,27 @@ def keep_states(
         head_ids: the beginning of all prompts.
         last: the last layer that is read; None: states of all layers.
     """
+    depth = engine.text_config.num_hidden_layers if last is None else last + 1
+    what = {"last layer": "keys and values" if last is None else "keys"}
+    return DocumentStates(engine, head_ids, last, _store(engine, config, head_ids, depth, what))
+
+
+def _store(
+    engine: Engine,
+    config: RerankerConfig,
+    head_ids: Sequence[int],
+    depth: int,
+    what: Mapping[str, Any],
+) -> StateStore:
     import torch
     import transformers
 
-    depth = engine.text_config.num_hidden_layers if last is None else last + 1
     parts = {
         "weights": weights_fingerprint(engine.decoder, depth),
         "model": config.model,
         "head": list(head_ids),
         "layers": depth,
-        "last layer": "keys and values" if last is None else "keys",
+        **what,
         "dtype": engine.dtype.dtype,
         "storage": config.states_dtype,
         "kernel": engine.kernel,
@@ -41,11 +66,10 @@ def keep_states(
         "transformers": transformers.__version__,
         "icr_rag": icr_rag.__version__,
     }
-    store = StateStore(
+    return StateStore(
         namespace(parts),
         memory_bytes=config.states_memory * 2**20,
         folder=None if config.states_dir is None else Path(config.states_dir).expanduser(),
         dtype=config.states_dtype,
         parts=parts,
     )
-    return DocumentStates(engine, head_ids, last, store)

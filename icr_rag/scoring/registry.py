@@ -61,16 +61,20 @@ def check_states(document_states: str, scoring: str, framework: str, likelihood:
     """Raise `ConfigError` where documents cannot be encoded independently of the query."""
     if document_states == "joint":
         return
-    fits = {
-        "attention": framework in ("pointwise", "listwise"),
-        "likelihood": framework == "pointwise" and likelihood == "query",
-        "mixed": True,
-    }
-    if not fits.get(scoring, False):
+    if document_states == "blind":
+        fits = (scoring, framework) == ("attention", "listwise")
+        others = "attention (listwise)"
+    else:
+        fits = {
+            "attention": framework in ("pointwise", "listwise"),
+            "likelihood": framework == "pointwise" and likelihood == "query",
+            "mixed": True,
+        }.get(scoring, False)
+        others = "attention (pointwise, listwise), query likelihood (pointwise) and mixed"
+    if not fits:
         raise ConfigError(
             f"document_states={document_states!r} does not go with scoring={scoring!r}, "
-            f"framework={framework!r}; it goes with attention (pointwise, listwise), query "
-            "likelihood (pointwise) and mixed"
+            f"framework={framework!r}; it goes with {others}"
         )
 
 
@@ -94,7 +98,7 @@ def make_scorer(engine: Engine, config: RerankerConfig) -> Any:
             from icr_rag.scoring.pointwise_attention import PointwiseAttentionScorer
 
             return PointwiseAttentionScorer(engine, config)
-        if config.document_states == "independent":
+        if config.document_states != "joint":
             from icr_rag.scoring.shared_tail import SharedTailScorer
 
             return SharedTailScorer(engine, config)

@@ -3,7 +3,8 @@
 The prompt is ICR's without the documents' numbers. No document sees another, so that the order of
 the candidates cannot show in the scores; that all are in the softmax together makes scores
 relative to the list. With kept states a query costs one short pass, however many documents there
-are: the cheapest of all ways to read.
+are. A blind tail (``document_states="blind"``) is cheaper still: the query's tokens run by
+themselves, and only what is read of them meets the documents.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Sequence
 import torch
 
 from icr_rag.config import RerankerConfig
+from icr_rag.model.blind_tail import DocumentKeys, run_blind_tail
+from icr_rag.model.document_states import DocumentStates
 from icr_rag.model.forward import check_finite
 from icr_rag.model.loading import Engine
 from icr_rag.model.reading import WITH_NULL, DocumentReader, TokenReader
@@ -22,7 +25,7 @@ from icr_rag.prompts import IndependentPrompts
 from icr_rag.scoring.base import Cost
 from icr_rag.scoring.calibration import document_lifts, document_scores
 from icr_rag.scoring.head_scores import HeadScores
-from icr_rag.scoring.kept_states import keep_states
+from icr_rag.scoring.kept_states import keep_keys, keep_states
 from icr_rag.selection import select_heads
 
 #: Tokens of documents that one tail sees at most; longer lists go through windows.
@@ -56,7 +59,13 @@ class SharedTailScorer:
             self.prompts = IndependentPrompts(
                 engine.tokenizer, config.instruction, config.double_query, null_query
             )
-            self.states = keep_states(engine, config, self.prompts.head_ids, self.layers[-1])
+            head_ids = self.prompts.head_ids
+            if config.document_states == "blind":
+                self.states: DocumentStates = keep_keys(
+                    engine, config, head_ids, self.selection.heads
+                )
+            else:
+                self.states = keep_states(engine, config, head_ids, self.layers[-1])
         self._weigh: HeadScores | None = None
         if weights is not None:
             heads = engine.text_config.num_attention_heads
@@ -117,6 +126,9 @@ class SharedTailScorer:
         self, prompt: IndependentPrompt, reader: TokenReader | DocumentReader, cost: Cost | None
     ) -> None:
         with self.engine.lock:
-            tokens = run_shared_tail(self.engine, self.states, prompt, self.layers, reader)
+            if isinstance(self.states, DocumentKeys):
+                tokens = run_blind_tail(self.engine, self.states, prompt, self.layers, reader)
+            else:
+                tokens = run_shared_tail(self.engine, self.states, prompt, self.layers, reader)
         if cost is not None:
             cost.tokens += tokens
