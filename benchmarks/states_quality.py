@@ -38,11 +38,13 @@ from icr_rag.profiling.collect import collect, profiling_config
 from icr_rag.profiling.samples import Sample, load_samples, save_samples, standardise
 from icr_rag.profiling.weights import score
 from icr_rag.ranking import stable_order
-from icr_rag.selection import Selection, select_heads
+from icr_rag.selection import FIRST_STAGE_WEIGHT, Selection, select_heads
+from icr_rag.states.store import StoredStates
 
 PER_DOCUMENT = {"scoring": "mixed", "framework": "pointwise"}
 SHARED = {"scoring": "attention", "framework": "listwise"}
 KEPT = {"document_states": "independent", "states_memory": 16_384}
+BLIND = {**KEPT, "document_states": "blind"}
 ICR = "ICR, joint prompt"
 ORDERS = ("shuffled", "first stage")
 
@@ -52,28 +54,38 @@ def read(
 ) -> dict[str, dict[str, Sample]]:
     """Way -> query -> readings, documents in the first stage's order."""
     found: dict[str, dict[str, Sample]] = {}
-    for name, settings in (("per document", PER_DOCUMENT), ("shared", SHARED)):
-        paths = [Path(f"{stem}.{name.replace(' ', '-')}.{kind}.npz") for kind in ("same", "int8")]
-        samples = [load_samples(path) if path.is_file() else [] for path in paths]
-        done = {sample.query_id for sample in samples[1]}
-        whole = profiling_config(config.replace(**settings, **KEPT))
-        with Reranker(whole) as first, Reranker(whole.replace(states_dtype="int8")) as second:
-            for number, query in enumerate(queries):
-                if query in done:
-                    continue
-                samples[0] += collect(first, data, run, [query], depth=depth, shuffle=None)
-                # Not encoded again: what is kept is rounded, which is all that 8 bits change.
-                store, rounded = (r._ensure_scorer().states.store for r in (first, second))
-                for key in list(store._held):
-                    rounded.put(key, store.get(key))
-                samples[1] += collect(second, data, run, [query], depth=depth, shuffle=None)
+    for group in (
+        {"per document": {**PER_DOCUMENT, **KEPT}},
+        {"shared": {**SHARED, **KEPT}, "blind": {**SHARED, **BLIND}},
+    ):
+        configs = {}
+        for name, settings in group.items():
+            configs[name] = profiling_config(config.replace(**settings))
+            configs[f"{name}, int8"] = configs[name].replace(states_dtype="int8")
+        paths = {name: Path(f"{stem}.{name.replace(', ', '.')}.npz") for name in configs}
+        samples = {name: load_samples(p) if p.is_file() else [] for name, p in paths.items()}
+        done = set.intersection(*({sample.query_id for sample in s} for s in samples.values()))
+        rerankers = {name: Reranker(one) for name, one in configs.items()}
+        for number, query in enumerate(queries):
+            if query in done:
+                continue
+            stores = []
+            for name, reranker in rerankers.items():
+                stores.append(reranker._ensure_scorer().states.store)
+                # Encoded once: the others keep less of it, or rounded.
+                for key in list(stores[0]._held) if len(stores) > 1 else ():
+                    states = stores[0].get(key)
+                    values = () if name.startswith("blind") else states.values
+                    stores[-1].put(key, StoredStates(states.keys, values))
+                samples[name] += collect(reranker, data, run, [query], depth=depth, shuffle=None)
+            for store in stores:
                 store.clear()
-                rounded.clear()
-                for path, part in zip(paths, samples, strict=True):
-                    save_samples(path, part)
-                print(f"{stem.name}, {name}: {number + 1} of {len(queries)}", flush=True)
-        found[name] = {sample.query_id: sample for sample in samples[0]}
-        found[f"{name}, int8"] = {sample.query_id: sample for sample in samples[1]}
+            for name, path in paths.items():
+                save_samples(path, samples[name])
+            print(f"{stem.name}, {', '.join(group)}: {number + 1} of {len(queries)}", flush=True)
+        for name, reranker in rerankers.items():
+            reranker.close()
+            found[name] = {sample.query_id: sample for sample in samples[name]}
     return found
 
 
@@ -125,15 +137,15 @@ def scores(
     name: str, sample: Sample, selections: dict[str, Selection]
 ) -> dict[str, tuple[np.ndarray, float]]:
     """Way of reading -> scores in the first stage's order, and the weight of the given order."""
-    if name.startswith("shared"):
+    if not name.startswith("per document"):
+        tail = name.partition(",")[0]
         calibrated = sample.readings[..., READINGS.index("calibrated")].sum(axis=(1, 2))
-        chosen = selections["shared"]
-        weights = chosen.weights or ()
-        weight = chosen.first_stage_weight
-        return {
-            "shared tail, ICR over all layers": (calibrated.astype(np.float64), weight),
-            "shared tail, profile": (score(sample, weights), weight),
-        }
+        chosen = selections[tail]
+        weight = FIRST_STAGE_WEIGHT
+        made = {f"{tail} tail, ICR over all layers": (calibrated.astype(np.float64), weight)}
+        if chosen.weights is not None:
+            made[f"{tail} tail, profile"] = score(sample, chosen.weights), weight
+        return made
     attention, mixed = selections["attention"], selections["mixed"]
     likelihood = np.asarray(sample.likelihood, dtype=np.float64)
     both = mixed.likelihood_weight * standardise(likelihood[:, None])[:, 0]
@@ -199,6 +211,7 @@ def choose(config: RerankerConfig) -> dict[str, Selection]:
         "attention": select_heads(config.replace(framework="pointwise"), text),
         "mixed": select_heads(config.replace(**PER_DOCUMENT), text),
         "shared": select_heads(config.replace(**SHARED, **KEPT), text),
+        "blind": select_heads(config.replace(**SHARED, **BLIND), text),
     }
 
 

@@ -236,7 +236,12 @@ def test_presets_are_found_by_shape_and_never_by_name(shape, name):
     wider = copy.copy(config)
     wider.hidden_size *= 2
     for preset in HEAD_PRESETS[shape]:
-        settings = {"model": name, "scoring": preset.scoring, "framework": preset.framework}
+        settings = {
+            "model": name,
+            "scoring": preset.scoring,
+            "framework": preset.framework,
+            "document_states": preset.document_states,
+        }
         found = select(config, **settings)
         assert (found.weights, found.source) == (preset.weights, preset.source)
         other = select(wider, **settings)
@@ -254,6 +259,10 @@ def test_presets_are_for_one_way_of_scoring():
     # The embedded model's is pointwise: listwise reads the window of layers instead.
     assert select(SMOLLM2, framework="listwise").layers == [18]
     assert select(SMOLLM2, framework="auto").framework == "pointwise"
+    kept = {"framework": "auto", "document_states": "independent"}
+    assert select(SMOLLM2, **kept).framework == "pointwise"
+    shared = select(SMOLLM2, **{**kept, "framework": "listwise"})
+    assert shared.weights not in (None, select(SMOLLM2, **kept).weights)
 
 
 def test_published_heads_are_those_of_their_paper():
