@@ -15,7 +15,7 @@ from rich.text import Text
 from icr_rag import RerankerConfig, __version__
 from icr_rag.cli.console import output_console, shown_layers, working, write_json
 from icr_rag.cli.options import with_reranker_options
-from icr_rag.errors import ModelLoadError, require
+from icr_rag.errors import ConfigError, ModelLoadError, require
 
 #: Optional distributions and the extra that brings each.
 _OPTIONAL = {
@@ -42,6 +42,7 @@ class Cost:
         weight_bytes: their size in the dtype chosen.
         whole_weight_bytes: the same for the whole model without LM head.
         cache_bytes_per_1000_tokens: keys and values of the prompt.
+        states_bytes_per_1000_tokens: of documents that are kept: way of keeping -> bytes.
     """
 
     layers: str
@@ -50,6 +51,7 @@ class Cost:
     weight_bytes: int
     whole_weight_bytes: int
     cache_bytes_per_1000_tokens: int
+    states_bytes_per_1000_tokens: dict[str, int]
     context: int | None
 
 
@@ -185,8 +187,29 @@ def estimate_cost(config: RerankerConfig, whole: Any, text_config: Any, dtype: A
         whole_weight_bytes=sizes[1][1],
         # Keys and values below the last layer read, keys alone at it.
         cache_bytes_per_1000_tokens=1000 * heads * size * dtype.itemsize * (2 * layers[-1] + 1),
+        states_bytes_per_1000_tokens=_states_sizes(config, text_config, dtype.itemsize),
         context=getattr(text_config, "max_position_embeddings", None),
     )
+
+
+def _states_sizes(config: RerankerConfig, text_config: Any, item_bytes: int) -> dict[str, int]:
+    """What documents would take up, kept in each way that goes with this way of scoring."""
+    from icr_rag.selection import select_heads
+    from icr_rag.states.size import bytes_per_token
+
+    sizes = {}
+    for kept in ("independent", "blind"):
+        for stored in (config.states_dtype, "int8"):
+            try:
+                # States of a way of scoring whose prompts cannot be kept have no size.
+                changed = config.replace(document_states=kept, states_dtype=stored, cascade=None,
+                                         cascade_framework="listwise")  # fmt: skip
+                heads = select_heads(changed, text_config).heads
+            except ConfigError:
+                continue
+            name = kept if stored == "same" else f"{kept}, {stored}"
+            sizes[name] = round(1000 * bytes_per_token(changed, text_config, heads, item_bytes))
+    return sizes
 
 
 def _devices() -> list[str]:
@@ -208,6 +231,13 @@ def _version(distribution: str) -> str | None:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _sizes(sizes: dict[str, int]) -> str:
+    if not sizes:
+        return "none: this way of scoring puts the query before the document"
+    listed = "; ".join(f"{name} {size / 2**20:,.1f} MiB" for name, size in sizes.items())
+    return f"per 1,000 tokens: {listed}"
 
 
 def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
@@ -241,6 +271,7 @@ def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
             ("  layers", f"{cost['layers']} ({cost['reason']})"),
             ("  weights", f"{weights:,.0f} MiB of {whole:,.0f} MiB; the rest is not loaded"),
             ("  prompt", f"{cache:,.1f} MiB of keys and values per 1,000 tokens"),
+            ("  kept states", _sizes(cost["states_bytes_per_1000_tokens"])),
             ("  context", f"{cost['context']:,} tokens" if cost["context"] else "not stated"),
         ]
     return lines
