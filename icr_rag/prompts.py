@@ -174,9 +174,9 @@ class IndependentPrompts(PromptBuilder):
         return [*document_ids, *self._separator_ids]
 
     def build_independent(
-        self, query_ids: Sequence[int], documents: Sequence[Sequence[int]]
+        self, queries: Sequence[Sequence[int]], documents: Sequence[Sequence[int]]
     ) -> IndependentPrompt:
-        """The prompt; its spans are in the order of ``documents``."""
+        """The prompt; its spans are in the order of ``documents``, its tails in the queries'."""
         # By content, so that the order in which they come changes not a bit.
         order = sorted(range(len(documents)), key=lambda i: list(documents[i]))
         spans = [Span(0, 0)] * len(documents)
@@ -185,7 +185,7 @@ class IndependentPrompts(PromptBuilder):
             spans[i] = Span(place, place + len(documents[i]))
             place += len(documents[i]) + len(self._separator_ids)
         stem = self._label_ids if self.double_query else self._instruction_ids
-        tails = [self._tail(query_ids)]
+        tails = [self._tail(query_ids) for query_ids in queries]
         if self._null_ids is not None:
             tails.append(self._tail(self._null_ids))
         bodies = [self.body(documents[i]) for i in order]

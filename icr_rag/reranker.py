@@ -20,15 +20,8 @@ from icr_rag.cascade import read_again, second_config
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import ClosedError, ConfigError, InputError
 from icr_rag.inputs import RankInputs, check_documents, check_query, check_retrieval_scores
-from icr_rag.ranking import Scored, make_ranking, select
-from icr_rag.types import (
-    AttentionReading,
-    Document,
-    DocumentLike,
-    Encoded,
-    Ranking,
-    Usage,
-)
+from icr_rag.ranking import Scored, make_ranking, select, unread
+from icr_rag.types import AttentionReading, Document, DocumentLike, Encoded, Ranking, Usage
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -132,10 +125,19 @@ class Reranker:
         With ``on_error="passthrough"`` only mistakes in settings, ``documents`` and ``top_n``
         raise; whatever else goes wrong is in the ranking's ``error``.
         """
-        top_n = self._check_top_n(top_n)
         given = check_documents(documents)
+        return self._rank(query, given, self._check_top_n(top_n), retrieval_scores)
+
+    def _rank(
+        self,
+        query: str,
+        given: list[Document],
+        top_n: int | None,
+        retrieval_scores: Any,
+        scorer: Any = None,
+    ) -> Ranking:
         try:
-            scored, usage = self._score(query, given, retrieval_scores)
+            scored, usage = self._score(query, given, retrieval_scores, scorer)
         except (ConfigError, ClosedError):
             raise
         except Exception as error:
@@ -143,11 +145,11 @@ class Reranker:
                 raise
             logger.exception("ranking failed; the documents keep their given order")
             reason = f"{type(error).__name__}: {error}"
-            return make_ranking(given, _unread(len(given)), Usage(), top_n, reason)
+            return make_ranking(given, unread(len(given)), Usage(), top_n, reason)
         return make_ranking(given, scored, usage, top_n)
 
     def _score(
-        self, query: str, given: list[Document], retrieval_scores: Any
+        self, query: str, given: list[Document], retrieval_scores: Any, scorer: Any = None
     ) -> tuple[Scored, Usage]:
         """The pipeline: what to return in which order, every document's score, what it cost."""
         from icr_rag.frameworks.prior import with_prior
@@ -162,8 +164,8 @@ class Reranker:
         else:
             retrieval_scores = check_retrieval_scores(retrieval_scores, len(given))
         if not any(document.content.strip() for document in given):
-            return select(_unread(len(given)), given, config, retrieval_scores), Usage()
-        scorer = self._ensure_scorer()
+            return select(unread(len(given)), given, config, retrieval_scores), Usage()
+        scorer = scorer or self._ensure_scorer()
         loaded = time.perf_counter()
 
         inputs = RankInputs(scorer, config, query, given)
@@ -226,19 +228,28 @@ class Reranker:
     ) -> list[Ranking]:
         """`rank` for each query with its own list of documents.
 
+        Over kept states read by one tail (``document_states="independent"`` or "blind",
+        ``framework="listwise"``), queries with the same list share one pass.
+
         Raises:
             InputError: if there are not as many lists as queries.
         """
+        from icr_rag.many import rank_lists
+
         if isinstance(queries, str) or len(queries) != len(document_lists):
             count = "one string" if isinstance(queries, str) else f"{len(queries)} queries"
             raise InputError(
                 f"rank_many got {count} and {len(document_lists)} document lists; it takes one "
                 "list of documents per query"
             )
-        return [
-            self.rank(query, documents, top_n)
-            for query, documents in zip(queries, document_lists, strict=True)
-        ]
+        top_n = self._check_top_n(top_n)
+        return rank_lists(
+            self.config,
+            self._ensure_scorer,
+            lambda query, given, scorer: self._rank(query, given, top_n, None, scorer),
+            queries,
+            document_lists,
+        )
 
     def read_attention(self, query: str, documents: Sequence[DocumentLike]) -> AttentionReading:
         """The readings that `rank` adds up, for one prompt with all documents.
@@ -370,11 +381,6 @@ class Reranker:
         if isinstance(top_n, bool) or not isinstance(top_n, int) or top_n < 0:
             raise InputError(f"top_n={top_n!r}; allowed are None (all) and whole numbers from 0")
         return top_n
-
-
-def _unread(count: int) -> Scored:
-    """Documents that were not read, because they are blank or it failed: input order, score 0."""
-    return Scored(list(range(count)), [0.0] * count, [-1] * count)
 
 
 def _release_cached_memory() -> None:

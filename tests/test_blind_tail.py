@@ -21,7 +21,7 @@ SOME = {"heads": ((1, 0), (2, 3), (3, 1)), "reading": "log_mass"}
 def prompt_of(scorer, documents):
     prompts = scorer.prompts
     ids = prompts.encode_documents(documents)
-    return prompts.build_independent(prompts.encode_query(QUERY), ids)
+    return prompts.build_independent([prompts.encode_query(QUERY)], ids)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -51,7 +51,7 @@ def test_one_document_reads_as_the_prompt_from_left_to_right(name, double_query)
     scorer = keeping._ensure_scorer()
     prompts = scorer.prompts
     prompt = prompts.build_independent(
-        prompts.encode_query(QUERY), prompts.encode_documents(DOCUMENTS[1:2])
+        [prompts.encode_query(QUERY)], prompts.encode_documents(DOCUMENTS[1:2])
     )
     reader = TokenReader({1: None, 2: None})
     run_shared_tail(scorer.engine, scorer.states, prompt, [1, 2], reader)

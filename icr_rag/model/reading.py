@@ -124,17 +124,18 @@ class TokenReader:
 class DocumentReader:
     """`READINGS` of every document by every head that is asked for.
 
-    The first tail of the pass is the query's, the second, if there is one, the null query's.
+    The first tails of the pass are the queries', the next, if there is one, the null query's.
     Without it ``lift`` is the logarithm of the mean mass and ``calibrated`` is not calibrated.
 
     Args:
         heads: layer -> heads to read, None for all; layers that are absent are not read.
         spans: per prompt of the batch, one half-open span per document, on the axis of all
             tokens (prefix, stem, padding included).
+        queries: how many queries there are.
 
     Attributes:
-        readings: layer -> float32 [prompt][document, head, reading] on the CPU, heads in the
-            order asked for.
+        readings: layer -> float32 [prompt and query][document, head, reading] on the CPU, heads
+            in the order asked for; the queries of a prompt one after the other.
     """
 
     def __init__(
@@ -142,9 +143,11 @@ class DocumentReader:
         heads: Mapping[int, Sequence[int] | None],
         spans: Sequence[Sequence[Span]],
         token_mask: bool = True,
+        queries: int = 1,
     ) -> None:
         self.heads = heads
         self.spans = spans
+        self.queries = queries
         self.token_mask = token_mask
         self.readings: dict[int, list[torch.Tensor]] = {}
 
@@ -164,11 +167,12 @@ class DocumentReader:
         """Read one layer; see `Reader.read`."""
         chosen = self.heads[layer]
         self.readings[layer] = [
-            self._read_prompt(
+            reading
+            for prompt in range(query.shape[0])
+            for reading in self._read_prompt(
                 current, query[prompt], key[prompt], mask[prompt % len(mask), 0], prompt, settings,
                 chosen,
             )
-            for prompt in range(query.shape[0])
         ]  # fmt: skip
 
     def _read_prompt(
@@ -180,12 +184,12 @@ class DocumentReader:
         prompt: int,
         settings: Mapping[str, Any],
         chosen: Sequence[int] | None,
-    ) -> torch.Tensor:
-        """[document, head, reading] of one prompt."""
+    ) -> list[torch.Tensor]:
+        """Per query [document, head, reading] of one prompt."""
         spans = self.spans[prompt]
         # Keys that the tails do not see as documents are needed for the softmax only.
         tails = []
-        for tail in current.tails[:2]:
+        for tail in current.tails[: self.queries + 1]:
             rows = slice(tail.start + tail.rows.start, tail.start + tail.rows.stop)
             count = rows.stop - rows.start
             tokens: torch.Tensor | None = None
@@ -208,14 +212,16 @@ class DocumentReader:
                     torch.stack(largest).sum(dim=0) / count,
                 )
             )
-        tokens, log_mass_mean, largest_mean = tails[0]
-        null = tails[1][0] if len(tails) > 1 else None
-        lift = _log_sum(tokens, spans)
-        if null is not None:
-            lift = lift - _log_sum(null, spans)
-        calibrated = tokens if null is None else tokens - null
-        icr = torch.stack([_masked_sum(calibrated[:, a:b], self.token_mask) for a, b in spans])
-        return torch.stack((lift, log_mass_mean, largest_mean, icr), dim=-1).cpu()
+        null = tails[self.queries][0] if len(tails) > self.queries else None
+        found = []
+        for tokens, log_mass_mean, largest_mean in tails[: self.queries]:
+            lift = _log_sum(tokens, spans)
+            if null is not None:
+                lift = lift - _log_sum(null, spans)
+            calibrated = tokens if null is None else tokens - null
+            icr = torch.stack([_masked_sum(calibrated[:, a:b], self.token_mask) for a, b in spans])
+            found.append(torch.stack((lift, log_mass_mean, largest_mean, icr), dim=-1).cpu())
+        return found
 
 
 def masked_logits(

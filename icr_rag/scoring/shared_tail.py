@@ -75,14 +75,23 @@ class SharedTailScorer:
         self, query_ids: Sequence[int], documents: Sequence[Sequence[int]], cost: Cost
     ) -> list[float]:
         """One score per document, higher is better, comparable within this call only."""
+        return self.score_queries([query_ids], documents, cost)[0]
+
+    def score_queries(
+        self,
+        queries: Sequence[Sequence[int]],
+        documents: Sequence[Sequence[int]],
+        cost: Cost,
+    ) -> list[list[float]]:
+        """`score` of each query over the same documents: one pass for all of them."""
         started = time.perf_counter()
-        prompt = self.build(query_ids, documents)
+        prompt = self.prompts.build_independent(queries, documents)
         built = time.perf_counter()
         if self._weigh is None:
-            scores = self._published(prompt, cost)
+            scores = self._published(prompt, len(queries), cost)
         else:
-            scores = self._weigh(self.read_documents(prompt, cost))
-        cost.windows += 1
+            scores = [self._weigh(found) for found in self._read(prompt, len(queries), cost)]
+        cost.windows += len(queries)
         cost.calls += 1
         cost.seconds["prompt"] += built - started
         cost.seconds["forward"] += time.perf_counter() - built
@@ -92,23 +101,34 @@ class SharedTailScorer:
         self, query_ids: Sequence[int], documents: Sequence[Sequence[int]]
     ) -> IndependentPrompt:
         """The prompt, with spans in the order of ``documents``."""
-        return self.prompts.build_independent(query_ids, documents)
+        return self.prompts.build_independent([query_ids], documents)
 
     def read_documents(self, prompt: IndependentPrompt, cost: Cost | None = None) -> torch.Tensor:
         """`icr_rag.model.reading.READINGS`: float32 [document, layer and head, reading]."""
-        reader = DocumentReader(self.selection.heads, [prompt.spans], self.config.token_mask)
+        return self._read(prompt, 1, cost)[0]
+
+    def _read(
+        self, prompt: IndependentPrompt, queries: int, cost: Cost | None
+    ) -> list[torch.Tensor]:
+        """Readings of every query."""
+        reader = DocumentReader(
+            self.selection.heads, [prompt.spans], self.config.token_mask, queries
+        )
         self._run(prompt, reader, cost)
-        found = [reader.readings[layer][0] for layer in self.layers]
-        check_finite(found, self.engine.decoder, self.layers)
-        return torch.cat(found, dim=1)
+        result = []
+        for number in range(queries):
+            found = [reader.readings[layer][number] for layer in self.layers]
+            check_finite(found, self.engine.decoder, self.layers)
+            result.append(torch.cat(found, dim=1))
+        return result
 
     def encode(self, documents: Sequence[Sequence[int]]) -> tuple[int, int]:
         """Keep the states of documents; how many were not there, and the tokens run for them."""
         with self.engine.lock:
             return self.states.encode([self.prompts.body(ids) for ids in documents])
 
-    def _published(self, prompt: IndependentPrompt, cost: Cost) -> list[float]:
-        """ICR's scores (arXiv 2410.02642)."""
+    def _published(self, prompt: IndependentPrompt, queries: int, cost: Cost) -> list[list[float]]:
+        """ICR's scores (arXiv 2410.02642) of every query."""
         reader = TokenReader(self.selection.heads, sum_heads=True)
         self._run(prompt, reader, cost)
         summed = []
@@ -116,11 +136,14 @@ class SharedTailScorer:
             readings = [reader.readings[layer][number] for layer in self.layers]
             check_finite(readings, self.engine.decoder, self.layers)
             summed.append(torch.stack(readings).sum(dim=0)[: prompt.length])
-        query, null = summed[0], summed[1] if len(summed) > 1 else None
+        null = summed[queries] if len(summed) > queries else None
         mask = self.config.token_mask
         if self.config.score_mode == "lift" and null is not None:
-            return document_lifts(query, null, prompt.spans, mask)
-        return document_scores(query, null, prompt.spans, mask, self.config.aggregation)
+            return [document_lifts(query, null, prompt.spans, mask) for query in summed[:queries]]
+        kind = self.config.aggregation
+        return [
+            document_scores(query, null, prompt.spans, mask, kind) for query in summed[:queries]
+        ]
 
     def _run(
         self, prompt: IndependentPrompt, reader: TokenReader | DocumentReader, cost: Cost | None

@@ -1,0 +1,137 @@
+"""Several queries over one list of documents: one pass where kept states allow it.
+
+Ranking goes its usual way, query by query, and finds the scores computed already.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from icr_rag.config import RerankerConfig
+from icr_rag.inputs import RankInputs, check_documents, check_query
+from icr_rag.scoring.base import Cost
+from icr_rag.types import Document, DocumentLike, Ranking
+
+logger = logging.getLogger(__name__)
+
+#: Queries in one pass: what is saved is reading weights and states, which a few queries fill.
+TOGETHER = 16
+
+
+def rank_lists(
+    config: RerankerConfig,
+    make_scorer: Callable[[], Any],
+    rank: Callable[[str, list[Document], Any], Ranking],
+    queries: Sequence[str],
+    lists: Sequence[Sequence[DocumentLike]],
+) -> list[Ranking]:
+    """A ranking per query.
+
+    Args:
+        config: the reranker's.
+        make_scorer: gives its scorer; may load the model.
+        rank: ranks for one query with a scorer, None for the reranker's own.
+        queries: as many as ``lists``.
+        lists: documents of each query.
+    """
+    given = [check_documents(documents) for documents in lists]
+    rankings: dict[int, Ranking] = {}
+    for places in _same_contents(given):
+        scorer = None
+        if len(places) > 1 and config.document_states != "joint":
+            asked = [queries[place] for place in places]
+            try:
+                scorer = answer_together(make_scorer(), config, asked, given[places[0]])
+            except Exception as error:
+                if config.on_error == "raise":
+                    raise
+                # One by one, so that those that can be ranked are.
+                logger.warning("ranking %d queries together failed: %s", len(asked), error)
+        for place in places:
+            rankings[place] = rank(queries[place], given[place], scorer)
+    return [rankings[place] for place in range(len(queries))]
+
+
+def _same_contents(lists: Sequence[list[Document]]) -> Iterator[list[int]]:
+    """Places of lists that read the same, at most `TOGETHER`."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for place, documents in enumerate(lists):
+        groups.setdefault(tuple(document.content for document in documents), []).append(place)
+    for places in groups.values():
+        for begin in range(0, len(places), TOGETHER):
+            yield places[begin : begin + TOGETHER]
+
+
+def answer_together(
+    scorer: Any, config: RerankerConfig, queries: Sequence[str], documents: list[Document]
+) -> Any:
+    """A scorer that knows the scores of these queries; the scorer itself where it must ask.
+
+    Args:
+        scorer: of the configuration.
+        config: what `RankInputs` looks at, window.
+        queries: several, over the same documents.
+        documents: in input order.
+    """
+    for query in queries:
+        check_query(query)
+    readable = any(document.content.strip() for document in documents)
+    if len(queries) < 2 or not readable or not hasattr(scorer, "score_queries"):
+        return scorer
+    inputs = RankInputs(scorer, config, queries[0], documents)
+    ids = inputs.token_ids
+    in_one = config.window is None or config.window >= len(ids)
+    if not ids or not in_one or not inputs.fits(range(len(ids))):
+        return scorer
+    with scorer.engine.lock:
+        encoded = [scorer.prompts.encode_query(query) for query in queries]
+    encoded = [own[: config.max_query_tokens] for own in encoded]
+    # A query whose characters the tokenizer lacks is refused where it is ranked.
+    wanted = [own for own in encoded if own]
+    cost = Cost()
+    scores = scorer.score_queries(wanted, ids, cost)
+    return _Answered(scorer, wanted, ids, scores, cost)
+
+
+class _Answered:
+    """A scorer that has been asked before."""
+
+    def __init__(
+        self,
+        scorer: Any,
+        queries: Sequence[Sequence[int]],
+        documents: Sequence[Sequence[int]],
+        scores: Sequence[list[float]],
+        cost: Cost,
+    ) -> None:
+        self._scorer = scorer
+        self._documents = [list(own) for own in documents]
+        self._scores = {tuple(q): own for q, own in zip(queries, scores, strict=True)}
+        self._cost = cost
+        self._left = len(queries)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._scorer, name)
+
+    def score(
+        self, query_ids: Sequence[int], documents: Sequence[Sequence[int]], cost: Cost
+    ) -> list[float]:
+        """As the scorer's own; each query is given its share of what the pass cost."""
+        known = self._scores.get(tuple(query_ids))
+        if known is None or [list(own) for own in documents] != self._documents:
+            # Cut differently, because another query leaves another room.
+            scores: list[float] = self._scorer.score(query_ids, documents, cost)
+            return scores
+        share = self._cost.tokens // max(1, self._left)
+        self._cost.tokens -= share
+        cost.tokens += share
+        for step, seconds in self._cost.seconds.items():
+            own = seconds / max(1, self._left)
+            self._cost.seconds[step] -= own
+            cost.seconds[step] += own
+        self._left -= 1
+        cost.windows += 1
+        cost.calls += 1
+        return list(known)
