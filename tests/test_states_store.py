@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -189,14 +188,16 @@ from pathlib import Path
 from test_states_store import states, store
 kept = store(Path({folder!r}))
 print("ready", flush=True)
-for number in range({begin}, {begin} + 4000):
+for number in range({begin}, {begin} + {writes}):
     kept.put(f"{{number % {count}:04d}}", states(number % {count}, tokens=50))
+    print(number, flush=True)
 """
 
 
-def writer(folder, count, begin=0):
+def writer(folder, count, begin=0, writes=4000):
+    """A process that writes; it says "ready", and then the number of each that it has written."""
     code = _WRITER.format(
-        tests=str(Path(__file__).parent), folder=str(folder), count=count, begin=begin
+        tests=str(Path(__file__).parent), folder=folder, count=count, begin=begin, writes=writes
     )
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
 
@@ -205,8 +206,8 @@ def test_killed_writers_leave_whole_files_or_none(tmp_path):
     """A few kills here; ``benchmarks/states_crash.py`` does a hundred."""
     for kill in range(3):
         process = writer(tmp_path, 300, begin=kill * 100)
-        process.stdout.readline()
-        time.sleep(0.03 * kill)
+        for _ in range(1 + 4 * kill):
+            process.stdout.readline()
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
@@ -218,18 +219,9 @@ def test_killed_writers_leave_whole_files_or_none(tmp_path):
 
 
 def test_two_processes_store_each_document_once(tmp_path):
-    both = [writer(tmp_path, 100), writer(tmp_path, 100, begin=50)]
-    for process in both:
-        process.stdout.readline()
-    deadline = 600
+    both = [writer(tmp_path, 100, begin, writes=100) for begin in (0, 50)]
+    assert all(process.communicate() and process.returncode == 0 for process in both)
     kept = store(tmp_path, memory_bytes=0)
-    while kept.disk.size()[0] < 100 and deadline:
-        deadline -= 1
-        time.sleep(0.05)
-    for process in both:
-        process.kill()
-        process.wait()
-        process.stdout.close()
     assert all(same(kept.get(f"{n:04d}"), states(n, tokens=50)) for n in range(100))
     assert kept.disk.size()[0] == 100
 
