@@ -197,7 +197,11 @@ for number in range({begin}, {begin} + {writes}):
 def writer(folder, count, begin=0, writes=4000):
     """A process that writes; it says "ready", and then the number of each that it has written."""
     code = _WRITER.format(
-        tests=str(Path(__file__).parent), folder=folder, count=count, begin=begin, writes=writes
+        tests=str(Path(__file__).parent),
+        folder=str(folder),
+        count=count,
+        begin=begin,
+        writes=writes,
     )
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
 
@@ -207,7 +211,7 @@ def test_killed_writers_leave_whole_files_or_none(tmp_path):
     for kill in range(3):
         process = writer(tmp_path, 300, begin=kill * 100)
         for _ in range(1 + 4 * kill):
-            process.stdout.readline()
+            assert process.stdout.readline()
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
@@ -220,7 +224,9 @@ def test_killed_writers_leave_whole_files_or_none(tmp_path):
 
 def test_two_processes_store_each_document_once(tmp_path):
     both = [writer(tmp_path, 100, begin, writes=100) for begin in (0, 50)]
-    assert all(process.communicate() and process.returncode == 0 for process in both)
+    for process in both:
+        process.communicate()
+        assert process.returncode == 0
     kept = store(tmp_path, memory_bytes=0)
     assert all(same(kept.get(f"{n:04d}"), states(n, tokens=50)) for n in range(100))
     assert kept.disk.size()[0] == 100
