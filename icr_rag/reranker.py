@@ -279,7 +279,7 @@ class Reranker:
             progress: called with (finished, all) distinct documents.
 
         Raises:
-            ConfigError: unless ``document_states="independent"``.
+            ConfigError: with ``document_states="joint"``, which keeps nothing.
             InputError: for a document without text.
         """
         from icr_rag.states.ahead import encode_ahead

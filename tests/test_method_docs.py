@@ -30,7 +30,9 @@ def test_the_scoring_snippet_runs(capsys):
 
 @pytest.mark.real_weights
 def test_the_states_snippet_pays_for_the_query_only(capsys):
-    (code,) = snippets((DOCS / "states.md").read_text(encoding="utf-8"))
+    code, cascade = snippets((DOCS / "states.md").read_text(encoding="utf-8"))
+    exec(cascade, {})
+    assert capsys.readouterr().out == "3\n"
     exec(code, {})
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(".")[0] for line in lines] == [
