@@ -5,8 +5,10 @@
 In one run, interleaved, so that a busy machine disturbs all alike:
 
 - joint: ICR over all layers, every document run again for every query;
-- shared: the same reading over kept states, one tail that sees all documents;
-- per document: the embedded model's profile over kept states, one short tail per document;
+- shared, all layers: the same reading over kept states, one tail that sees all documents;
+- shared: one such tail with the embedded model's profile, which ends in layer 21;
+- blind: a tail that does not see the documents, with its profile;
+- per document: one short tail per document, with its profile;
 - likelihood: query likelihood over kept states, against the same without.
 
 Cold is the first call on new documents, warm a call whose documents all have states in memory. The
@@ -51,8 +53,9 @@ def ways() -> dict[str, dict[str, Any]]:
     """Name -> settings."""
     return {
         "joint": {**SETTINGS, "framework": "listwise", "layers": "all"},
-        "shared": {**KEPT, "framework": "listwise", "layers": "all"},
-        "shared, layers 17-20": {**KEPT, "framework": "listwise", "layers": (17, 20)},
+        "shared, all layers": {**KEPT, "framework": "listwise", "layers": "all"},
+        "shared": {**KEPT, "framework": "listwise"},
+        "blind": {**KEPT, "framework": "listwise", "document_states": "blind"},
         "per document": {**KEPT, "framework": "pointwise"},
         "likelihood, nothing kept": {**SETTINGS, "scoring": "likelihood"},
         "likelihood": {**KEPT, "scoring": "likelihood"},
@@ -60,24 +63,35 @@ def ways() -> dict[str, dict[str, Any]]:
 
 
 def floor(
-    config: Any, tails: int, rows: int, keys: int, last: int, rate: float, band: float
-) -> Any:
+    config: Any, run: int, keys: int, last: int, blind: bool, rate: float, band: float
+) -> float:
     """Seconds that any implementation needs for a warm query.
 
     Args:
-        tails: tokens that are run; rows: query rows read; keys: document tokens that a token sees.
-        last: the last layer that is run whole.
+        run: tokens that are run; keys: document tokens that each of them sees.
+        last: the last layer, of which only queries, keys and logits are computed.
+        blind: whether the layers' own attention leaves the documents out.
     """
-    width, heads, groups = (
-        config.hidden_size,
-        config.num_attention_heads,
-        config.num_key_value_heads,
-    )
-    size = width // heads
+    width, heads = config.hidden_size, config.num_attention_heads
+    groups, size = config.num_key_value_heads, config.hidden_size // config.num_attention_heads
     layer = width * size * (2 * heads + 2 * groups) + 3 * width * config.intermediate_size
-    products = last * (tails * layer + 2 * heads * size * tails * keys) + heads * size * rows * keys
-    read = 4 * (last * layer + 2 * last * groups * size * keys)
-    return max(products / rate, read / band)
+    # Logits, and the sum of values where documents are seen.
+    attention = (1 if blind else 2) * heads * size * run * keys
+    products = last * (run * layer + attention) + heads * size * run * keys
+    states = (1 if blind else 2) * groups * size * keys
+    return max(products / rate, 4 * last * (layer + states) / band)
+
+
+#: Ways that have a floor, and the last layer that each runs.
+FLOORS = {"shared, all layers": 29, "shared": 21, "blind": 21, "per document": 21}
+
+
+def least(name: str, reranker: Reranker, documents: list[str], rate: float, band: float) -> float:
+    """The floor of a warm query over these documents."""
+    run = reranker.rank(QUERY, documents).usage.tokens
+    total = sum(map(len, reranker.tokenizer(documents)["input_ids"]))
+    keys = total // len(documents) if name == "per document" else total
+    return floor(reranker.engine.text_config, run, keys, FLOORS[name], name == "blind", rate, band)
 
 
 def table(count: int, tokens: int, repeats: int) -> dict[str, Any]:
@@ -102,20 +116,19 @@ def table(count: int, tokens: int, repeats: int) -> dict[str, Any]:
         rows[name] = round(statistics.median(values), 4)
     rows["ratios"] = {
         "joint / shared": round(rows["joint"] / rows["shared"], 1),
-        "joint / shared, layers 17-20": round(rows["joint"] / rows["shared, layers 17-20"], 1),
+        "joint / shared, all layers": round(rows["joint"] / rows["shared, all layers"], 1),
+        "joint / blind": round(rows["joint"] / rows["blind"], 1),
         "joint / per document": round(rows["joint"] / rows["per document"], 1),
-        "joint / shared, cold": round(rows["joint, cold"] / rows["shared, cold"], 2),
+        "joint / shared, all layers, both cold": round(
+            rows["joint, cold"] / rows["shared, all layers, cold"], 2
+        ),
         "likelihood, nothing kept / kept": round(
             rows["likelihood, nothing kept"] / rows["likelihood"], 1
         ),
     }
-    ranking = rerankers["shared"].rank(QUERY, warm_documents)
-    config = rerankers["shared"].engine.text_config
     rate, band = measure_matmul_rate(), measure_bandwidth()
-    run = ranking.usage.tokens
-    rows["floor, shared"] = round(floor(config, run, run // 2, count * tokens, 29, rate, band), 4)
-    run = rerankers["per document"].rank(QUERY, warm_documents).usage.tokens
-    rows["floor, per document"] = round(floor(config, run, run, tokens, 21, rate, band), 4)
+    for name in FLOORS:
+        rows[f"{name}, floor"] = round(least(name, rerankers[name], warm_documents, rate, band), 4)
     for reranker in rerankers.values():
         reranker.close()
     return rows
@@ -125,26 +138,22 @@ def curve(counts: list[int], tokens: int) -> dict[str, list[list[float]]]:
     """Median seconds over the number of documents."""
     lines: dict[str, list[list[float]]] = {}
     rate, band = measure_matmul_rate(), measure_bandwidth()
-    for name in ("joint", "shared", "per document"):
+    for name in ("joint", "shared", "blind", "per document"):
         with Reranker(**ways()[name]) as reranker:
             for count in counts:
                 documents = make_documents(reranker.tokenizer, count, tokens)
                 # Beyond its context the joint prompt goes through windows, and takes minutes.
-                if name == "joint" and count > 200:
+                if name == "joint" and count > 100:
                     continue
-                run = reranker.rank(QUERY, documents).usage.tokens
+                reranker.rank(QUERY, documents)
                 turns = 1 if name == "joint" else 3
                 took = statistics.median(
                     seconds(lambda d=documents: reranker.rank(QUERY, d)) for _ in range(turns)
                 )
                 lines.setdefault(name, []).append([count, took])
-                if name != "joint":
-                    run = reranker.rank(QUERY, documents).usage.tokens
-                    shared = name == "shared"
-                    least = floor(reranker.engine.text_config, run, run // 2 if shared else run,
-                                  count * tokens if shared else tokens, 29 if shared else 21,
-                                  rate, band)  # fmt: skip
-                    lines.setdefault(f"{name}, floor", []).append([count, least])
+                if name in FLOORS:
+                    lowest = least(name, reranker, documents, rate, band)
+                    lines.setdefault(f"{name}, floor", []).append([count, lowest])
                 print(name, count, f"{took:.3f}", file=sys.stderr, flush=True)
     return lines
 
@@ -156,7 +165,8 @@ def plot(lines: dict[str, list[list[float]]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     text = "#7a7f87"
-    colours = {"joint": "#e08a1e", "shared": "#2f8fd0", "per document": "#3a9d5d"}
+    colours = {"joint": "#e08a1e", "shared": "#2f8fd0", "blind": "#b0609b",
+               "per document": "#3a9d5d"}  # fmt: skip
     with matplotlib.rc_context({"text.color": text, "axes.labelcolor": text, "xtick.color": text,
                                 "ytick.color": text, "axes.edgecolor": text,
                                 "svg.hashsalt": "icr_rag"}):  # fmt: skip

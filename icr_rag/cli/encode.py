@@ -22,7 +22,8 @@ _COLUMNS = (
     TextColumn("left"),
 )
 _LEFT_OUT = ("top_n", "score_threshold", "near_duplicates", "on_error", "fusion", "fusion_weight",
-             "score_mode", "sort", "sort_top", "set_size", "cascade", "cascade_framework")  # fmt: skip
+             "score_mode", "sort", "sort_top", "set_size", "cascade",
+             "cascade_framework")  # fmt: skip
 
 
 @with_reranker_options(without=_LEFT_OUT, document_states="independent")
