@@ -9,7 +9,9 @@ In one run, interleaved, so that a busy machine disturbs all alike:
 - shared: one such tail with the embedded model's profile, which ends in layer 21;
 - blind: a tail that does not see the documents, with its profile;
 - per document: one short tail per document, with its profile;
-- likelihood: query likelihood over kept states, against the same without.
+- files: as shared, with the states in files (which the system's cache holds) and none in memory;
+- likelihood: query likelihood over kept states, against the same without; also over the length of
+  the documents, since a query costs the same for long ones.
 
 Cold is the first call on new documents, warm a call whose documents all have states in memory. The
 floor is the larger of the multiply-adds that must be done over this machine's measured rate and the
@@ -22,6 +24,7 @@ import argparse
 import json
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +52,7 @@ def measure_bandwidth() -> float:
     return block.numel() * 4 / statistics.median(seconds(block.sum) for _ in range(5))
 
 
-def ways() -> dict[str, dict[str, Any]]:
+def ways(folder: str) -> dict[str, dict[str, Any]]:
     """Name -> settings."""
     return {
         "joint": {**SETTINGS, "framework": "listwise", "layers": "all"},
@@ -57,6 +60,7 @@ def ways() -> dict[str, dict[str, Any]]:
         "shared": {**KEPT, "framework": "listwise"},
         "blind": {**KEPT, "framework": "listwise", "document_states": "blind"},
         "per document": {**KEPT, "framework": "pointwise"},
+        "files": {**KEPT, "framework": "listwise", "states_memory": 0, "states_dir": folder},
         "likelihood, nothing kept": {**SETTINGS, "scoring": "likelihood"},
         "likelihood": {**KEPT, "scoring": "likelihood"},
     }
@@ -94,10 +98,10 @@ def least(name: str, reranker: Reranker, documents: list[str], rate: float, band
     return floor(reranker.engine.text_config, run, keys, FLOORS[name], name == "blind", rate, band)
 
 
-def table(count: int, tokens: int, repeats: int) -> dict[str, Any]:
+def table(count: int, tokens: int, repeats: int, folder: str) -> dict[str, Any]:
     """Median seconds of every way, for one list of documents."""
     rows: dict[str, Any] = {}
-    rerankers = {name: Reranker(**settings) for name, settings in ways().items()}
+    rerankers = {name: Reranker(**settings) for name, settings in ways(folder).items()}
     tokenizer = rerankers["joint"].tokenizer
     warm_documents = make_documents(tokenizer, count, tokens)
     other = make_documents(tokenizer, 2 * count, tokens)[count:]
@@ -139,7 +143,7 @@ def curve(counts: list[int], tokens: int) -> dict[str, list[list[float]]]:
     lines: dict[str, list[list[float]]] = {}
     rate, band = measure_matmul_rate(), measure_bandwidth()
     for name in ("joint", "shared", "blind", "per document"):
-        with Reranker(**ways()[name]) as reranker:
+        with Reranker(**ways("")[name]) as reranker:
             for count in counts:
                 documents = make_documents(reranker.tokenizer, count, tokens)
                 # Beyond its context the joint prompt goes through windows, and takes minutes.
@@ -156,6 +160,29 @@ def curve(counts: list[int], tokens: int) -> dict[str, list[list[float]]]:
                     lines.setdefault(f"{name}, floor", []).append([count, lowest])
                 print(name, count, f"{took:.3f}", file=sys.stderr, flush=True)
     return lines
+
+
+def likelihood_over_length(lengths: list[int], count: int) -> list[dict[str, float]]:
+    """Seconds of query likelihood per query, over tokens per document."""
+    rows = []
+    settings = ways("")
+    with (
+        Reranker(**settings["likelihood"]) as kept,
+        Reranker(**settings["likelihood, nothing kept"]) as nothing,
+    ):
+        for tokens in lengths:
+            documents = make_documents(kept.tokenizer, count, tokens)
+            kept.rank(QUERY, documents)
+            turns = range(3)
+            without = statistics.median(
+                seconds(lambda d=documents: nothing.rank(QUERY, d)) for _ in turns
+            )
+            warm = statistics.median(
+                seconds(lambda d=documents: kept.rank(QUERY, d)) for _ in turns
+            )
+            rows.append({"tokens": tokens, "nothing kept": round(without, 3),
+                         "kept": round(warm, 3), "ratio": round(without / warm, 1)})  # fmt: skip
+    return rows
 
 
 def plot(lines: dict[str, list[list[float]]], path: Path) -> None:
@@ -192,8 +219,11 @@ def main() -> None:
     report: dict[str, Any] = {"machine": machine(), "gflops": 2 * measure_matmul_rate() / 1e9,
                               "GB/s": measure_bandwidth() / 1e9}  # fmt: skip
     for count, tokens in ((20, 100), (100, 60)):
-        report[f"{count} documents of {tokens} tokens"] = table(count, tokens, arguments.repeats)
+        with tempfile.TemporaryDirectory() as folder:
+            rows = table(count, tokens, arguments.repeats, folder)
+        report[f"{count} documents of {tokens} tokens"] = rows
         print(json.dumps(report, indent=1), flush=True)
+    report["likelihood, 20 documents"] = likelihood_over_length([50, 100, 200, 400], 20)
     if arguments.plot:
         report["curve"] = curve([10, 20, 50, 100, 200, 500, 1000], 60)
         plot(report["curve"], arguments.plot)

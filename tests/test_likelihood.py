@@ -10,6 +10,7 @@ from tiny import byte_tokenizer, tiny_model
 
 from icr_rag import Reranker
 from icr_rag.errors import NonFiniteScoreError, UnsupportedModelError
+from icr_rag.scoring.base import Cost
 from icr_rag.scoring.label_tokens import LabelTokens
 
 TOLERANCE = 1e-4
@@ -46,6 +47,19 @@ def test_query_likelihood_equals_the_direct_computation(family, tokenizer):
     batch = scorer.prompts.build(query, documents)
     wanted = [float(log_likelihood(model, p, query).mean()) for p in prompts_of(scorer, batch)]
     assert list(reranker.rank(QUERY, DOCUMENTS).scores) == pytest.approx(wanted, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("states", ["joint", "independent"])
+def test_likelihood_of_a_single_token(states):
+    model = tiny_model("llama")
+    reranker = Reranker.from_model(
+        model, byte_tokenizer(), scoring="likelihood", document_states=states
+    )
+    scorer = reranker._ensure_scorer()
+    query, documents = inputs(scorer)
+    batch = scorer.prompts.build(query, documents)
+    wanted = [float(log_likelihood(model, p, query[:1])) for p in prompts_of(scorer, batch)]
+    assert scorer.score_each(query[:1], documents, Cost()) == pytest.approx(wanted, abs=TOLERANCE)
 
 
 @pytest.mark.parametrize("template", ["chat", "qwen3_reranker"])
@@ -158,7 +172,8 @@ def test_usage_counts_prompts_and_tokens():
     query, documents = inputs(scorer)
     head = len(scorer.prompts.build(query, documents).head_ids)
     whole = sum(scorer.prompts.overhead(query) + len(ids) - head for ids in documents) + head
-    assert (usage.calls, usage.tokens, usage.layers) == (4, whole, ())
+    # The query's last token is predicted, and not run.
+    assert (usage.calls, usage.tokens, usage.layers) == (4, whole - len(documents), ())
 
 
 def test_labels_that_merge_with_the_text_before(tokenizer):

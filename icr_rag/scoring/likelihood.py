@@ -50,7 +50,8 @@ class QueryLikelihoodScorer:
     def score_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
         """Mean log-probability of the query's tokens, in nats per token, at most 0."""
         started = time.perf_counter()
-        batch = self.prompts.build(query_ids, documents)
+        # The query's last token is not run: its logits would say what follows the query.
+        batch = self.prompts.build(query_ids[:-1], documents)
         result = run_batch(
             self.engine,
             batch,
