@@ -241,6 +241,7 @@ def collect(*arguments, without=(), **defaults):
 
 #: How a value other than the default is given for each field.
 KEPT = ["--document-states", "independent"]
+CASCADE = [*KEPT, "--cascade", "5"]
 FLAGS = {
     "model": (["--model", "some/model"], "some/model"),
     "revision": (["--revision", "main"], "main"),
@@ -282,6 +283,8 @@ FLAGS = {
     "states_dir": ([*KEPT, "--states-dir", "kept"], "kept"),
     "states_dtype": ([*KEPT, "--states-dtype", "int8"], "int8"),
     "states_memory": ([*KEPT, "--states-memory", "7"], 7),
+    "cascade": ([*KEPT, "--cascade", "5"], 5),
+    "cascade_framework": ([*CASCADE, "--cascade-framework", "pointwise"], "pointwise"),
     "sort": (["--sort", "bubble"], "bubble"),
     "set_size": (["--set-size", "3"], 3),
     "sort_top": (["--sort-top", "5"], 5),
@@ -294,9 +297,12 @@ FLAGS = {
 def test_every_field_has_a_flag(field):
     arguments, value = FLAGS[field]
     config, name, loud = collect(*arguments)
-    kept = {"document_states": "independent"} if arguments[: len(KEPT)] == KEPT else {}
-    assert config == RerankerConfig(**{**kept, field: value})
-    assert config != RerankerConfig(**({} if field in kept else kept))
+    # What some fields mean nothing without.
+    others = {"document_states": "independent"} if arguments[: len(KEPT)] == KEPT else {}
+    others |= {"cascade": 5} if arguments[: len(CASCADE)] == CASCADE else {}
+    assert config == RerankerConfig(**{**others, field: value})
+    others.pop(field, None)
+    assert config != RerankerConfig(**others)
     assert (name, loud) == ("none", False)
 
 
