@@ -148,3 +148,47 @@ def test_long_lists_do_not_use_up_the_context():
     ranking = keeping.rank(QUERY, texts)
     assert ranking.usage.windows == 1
     assert len(ranking) == 120
+
+
+def in_batches(monkeypatch, states):
+    """As on an accelerator."""
+    groups = states._groups
+    monkeypatch.setattr(states, "_groups", lambda bodies, **_: groups(bodies, alone=False))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("last", [2, None])
+def test_documents_encoded_in_a_batch_have_the_states_of_each_alone(name, last, monkeypatch):
+    alone, together = (reranker(name, **WAYS["likelihood"], **KEPT) for _ in range(2))
+    bodies = [list(range(5, 9)), list(range(3, 40)), list(range(7, 9)), list(range(40, 60))]
+    found = []
+    for one in (alone, together):
+        states = one._ensure_scorer().states
+        states.last, states._depth = last, 4 if last is None else last + 1
+        if one is together:
+            in_batches(monkeypatch, states)
+            assert [len(group) for group in states._groups(dict(enumerate(bodies)))] == [4]
+        found.append(states.states(bodies)[0])
+    for one, other in zip(*found, strict=True):
+        assert len(one.keys) == len(other.keys)
+        for kept in ("keys", "values"):
+            for mine, its in zip(getattr(one, kept), getattr(other, kept), strict=True):
+                torch.testing.assert_close(mine, its, atol=1e-5, rtol=1e-5)
+
+
+def test_too_little_memory_to_encode(monkeypatch):
+    from icr_rag.model import document_states
+
+    run_pass = document_states.run_pass
+
+    def small(model, current, rows, *rest):
+        if len(rows) * len(rows[0]) > 70:
+            raise torch.OutOfMemoryError("no room")
+        return run_pass(model, current, rows, *rest)
+
+    expected = reranker(**WAYS["likelihood"], **KEPT).rank(QUERY, DOCUMENTS).scores
+    keeping = reranker(**WAYS["likelihood"], **KEPT)
+    in_batches(monkeypatch, keeping._ensure_scorer().states)
+    monkeypatch.setattr(document_states, "run_pass", small)
+    assert keeping.rank(QUERY, DOCUMENTS).scores == pytest.approx(expected, abs=1e-4)
+    assert keeping._ensure_scorer().engine.chunk <= 70

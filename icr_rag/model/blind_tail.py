@@ -47,10 +47,10 @@ class DocumentKeys(DocumentStates):
         super().__init__(engine, head_ids, max(heads), store)
         self.heads = heads
 
-    def _cut(self, cache: Any, before: int) -> StoredStates:
+    def _cut(self, cache: Any, number: int, tokens: slice) -> StoredStates:
         kept = []
         for layer, heads in sorted(self.heads.items()):
-            keys = cache.layers[layer].stored()[0][0, :, before:]
+            keys = cache.layers[layer].stored()[0][number, :, tokens]
             kept.append(keys[self.groups(heads, len(keys))].clone())
         return StoredStates(tuple(kept), ())
 

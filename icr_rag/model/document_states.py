@@ -14,13 +14,14 @@ Two ways to put states together again:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from icr_rag.model import tap
 from icr_rag.model.batch import causal_view
-from icr_rag.model.forward import input_device, run_pass
+from icr_rag.model.forward import input_device, run_pass, within_memory
 from icr_rag.model.states import filled_states, make_states, repeat_states
 from icr_rag.model.view import find_decoder, make_view
 from icr_rag.states.store import StateStore, StoredStates, state_key
@@ -78,7 +79,7 @@ class DocumentStates:
         return [found[key] for key in keys], sum(map(len, missing.values()))
 
     def encode(self, bodies: Sequence[Ids]) -> tuple[int, int]:
-        """Make and store what is not in the store yet, one document at a time.
+        """Make and store what is not in the store yet.
 
         Returns:
             How many documents were encoded, and their tokens.
@@ -96,22 +97,55 @@ class DocumentStates:
             tap.register()
             cache = make_states(len(self.head_ids))
             if self.head_ids:
-                self._run(cache, [self.head_ids], 0)
+                self._run(cache, [self.head_ids], 0, self.engine.chunk)
             self._head = cache
         return self._head
 
     @torch.inference_mode()
     def _encode(self, bodies: dict[str, Ids]) -> Iterator[tuple[str, StoredStates]]:
-        """One after the other: on CPUs as fast as a padded batch, and every document's states are
-        the same bits whatever it is encoded with."""
-        head = self.head()
-        before = len(self.head_ids)
-        for key, body in bodies.items():
-            cache = repeat_states(head, 1, before + len(body))
-            self._run(cache, [body], before)
-            yield key, self._cut(cache, before)
+        """On CPUs one after the other: what a document's states are is then the same bits
+        whatever it is encoded with. On accelerators, which short passes leave idle, in batches."""
+        self.head()
+        device = input_device(self.engine.decoder)
+        engine = self.engine
+        for group in self._groups(bodies, alone=device.type == "cpu"):
+            rows = [bodies[key] for key in group]
+            what = f"documents of up to {len(rows[0])} tokens to encode"
+            made, worked = within_memory(partial(self._run_rows, rows), engine.chunk, what, device)
+            engine.chunk = min(engine.chunk, worked)
+            yield from zip(group, made, strict=True)
 
-    def _run(self, cache: Any, rows: Sequence[Ids], start: int) -> None:
+    def _groups(self, bodies: dict[str, Ids], *, alone: bool) -> list[list[str]]:
+        """Longest first, as many together as the engine runs tokens at once."""
+        if alone:
+            return [[key] for key in bodies]
+        groups: list[list[str]] = []
+        room = 0
+        for key in sorted(bodies, key=lambda key: -len(bodies[key])):
+            if room == 0:
+                room = max(1, self.engine.chunk // len(bodies[key]))
+                groups.append([])
+            groups[-1].append(key)
+            room -= 1
+        return groups
+
+    def _run_rows(self, rows: Sequence[Ids], size: int) -> list[StoredStates]:
+        """States of these documents, the first of which is the longest.
+
+        They are padded at the end, where nothing of theirs sees it.
+        """
+        width, before = len(rows[0]), len(self.head_ids)
+        together = max(1, size // width)
+        found = []
+        for begin in range(0, len(rows), together):
+            part = rows[begin : begin + together]
+            cache = repeat_states(self.head(), len(part), before + width)
+            self._run(cache, [[*row, *[0] * (width - len(row))] for row in part], before, size)
+            for number, row in enumerate(part):
+                found.append(self._cut(cache, number, slice(before, before + len(row))))
+        return found
+
+    def _run(self, cache: Any, rows: Sequence[Ids], start: int, size: int) -> None:
         # A view of all layers has no last one that is only read.
         whole = self.last is None
         view = (
@@ -119,7 +153,6 @@ class DocumentStates:
             if whole
             else make_view(self.engine.decoder, self._depth)
         )
-        size = self.engine.chunk
         for begin in range(0, len(rows[0]), size):
             part = [list(row[begin : begin + size]) for row in rows]
             where = range(start + begin, start + begin + len(part[0]))
@@ -127,13 +160,14 @@ class DocumentStates:
             run_pass(view, current, part, [where] * len(part), cache,
                      input_device(self.engine.decoder))  # fmt: skip
 
-    def _cut(self, cache: Any, before: int) -> StoredStates:
+    def _cut(self, cache: Any, number: int, tokens: slice) -> StoredStates:
+        """What is kept of one document of a batch."""
         keys, values = [], []
-        for number, layer in enumerate(cache.layers[: self._depth]):
-            key, value = layer.stored()
-            keys.append(key[0, :, before:].clone())
-            if number != self.last:
-                values.append(value[0, :, before:].clone())
+        for layer, states in enumerate(cache.layers[: self._depth]):
+            key, value = states.stored()
+            keys.append(key[number, :, tokens].clone())
+            if layer != self.last:
+                values.append(value[number, :, tokens].clone())
         return StoredStates(tuple(keys), tuple(values))
 
 
