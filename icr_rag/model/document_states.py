@@ -13,7 +13,7 @@ Two ways to put states together again:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ import torch
 from icr_rag.model import tap
 from icr_rag.model.batch import causal_view
 from icr_rag.model.forward import input_device, run_pass, within_memory
-from icr_rag.model.states import filled_states, make_states, repeat_states
+from icr_rag.model.states import gathered_states, make_states, repeat_states
 from icr_rag.model.view import find_decoder, make_view
 from icr_rag.states.store import StateStore, StoredStates, state_key
 
@@ -171,9 +171,9 @@ class DocumentStates:
         return StoredStates(tuple(keys), tuple(values))
 
 
-@torch.inference_mode()
 def gather_batch(head: Any, documents: Sequence[StoredStates], room: int) -> tuple[Any, list[int]]:
-    """A cache with one prompt per document: head, padding, document; ends stand in one column.
+    """A cache for one pass, with one prompt per document: head, padding, document; ends stand in
+    one column.
 
     Args:
         head: the head's states.
@@ -185,66 +185,60 @@ def gather_batch(head: Any, documents: Sequence[StoredStates], room: int) -> tup
     """
     width = max(states.tokens for states in documents)
     padding = [width - states.tokens for states in documents]
-    depth = len(documents[0].keys)
-    keys, values = [], []
-    for number in range(depth):
-        head_keys, head_values = _layer(head, number)
-        keys.append(
-            _side_by_side(head_keys, [s.keys[number] for s in documents], padding, width, room)
-        )
-        if number < len(documents[0].values):
-            parts = [s.values[number] for s in documents]
-            values.append(_side_by_side(head_values, parts, padding, width, room))
-        else:
-            values.append(keys[-1].new_zeros(1).expand(keys[-1].shape))
-    return filled_states(keys, values, keys[0].shape[-2] - room), padding
+
+    def place(buffer: torch.Tensor, before: int, parts: Sequence[torch.Tensor]) -> None:
+        for number, (part, pad) in enumerate(zip(parts, padding, strict=True)):
+            buffer[number, :, before + pad : before + width] = part
+
+    return _gathered(head, documents, (len(documents), width), room, place), padding
 
 
-def _side_by_side(
-    head: torch.Tensor | None,
-    parts: Sequence[torch.Tensor],
-    padding: Sequence[int],
-    width: int,
-    room: int,
-) -> torch.Tensor:
-    """[document, key/value head, head's tokens + width + room, dimension]."""
-    groups, _, dimension = parts[0].shape
-    before = 0 if head is None else head.shape[-2]
-    # Padding is zero, for what is masked out must still be a number.
-    result = parts[0].new_zeros((len(parts), groups, before + width + room, dimension))
-    if head is not None:
-        result[:, :, :before] = head
-    for number, (part, pad) in enumerate(zip(parts, padding, strict=True)):
-        result[number, :, before + pad : before + width] = part
-    return result
-
-
-@torch.inference_mode()
 def gather_list(head: Any, documents: Sequence[StoredStates], room: int) -> Any:
-    """A cache with one prompt: head, then all documents side by side, then ``room``."""
+    """A cache for one pass, with one prompt: head, then all documents side by side, then
+    ``room``."""
     total = sum(states.tokens for states in documents)
-    keys, values = [], []
-    for number in range(len(documents[0].keys)):
-        head_keys, head_values = _layer(head, number)
-        keys.append(_in_a_row(head_keys, [s.keys[number] for s in documents], total, room))
-        if number < len(documents[0].values):
-            parts = [s.values[number] for s in documents]
-            values.append(_in_a_row(head_values, parts, total, room))
-        else:
-            values.append(keys[-1].new_zeros(1).expand(keys[-1].shape))
-    return filled_states(keys, values, keys[0].shape[-2] - room)
+
+    def place(buffer: torch.Tensor, before: int, parts: Sequence[torch.Tensor]) -> None:
+        torch.cat(list(parts), dim=1, out=buffer[0, :, before : before + total])
+
+    return _gathered(head, documents, (1, total), room, place)
 
 
-def _in_a_row(
-    head: torch.Tensor | None, parts: Sequence[torch.Tensor], total: int, room: int
-) -> torch.Tensor:
-    groups, _, dimension = parts[0].shape
-    before = 0 if head is None else head.shape[-2]
-    result = parts[0].new_empty((1, groups, before + total + room, dimension))
-    if head is not None:
-        result[:, :, :before] = head
-    torch.cat(list(parts), dim=1, out=result[0, :, before : before + total])
-    return result
+def _gathered(
+    head: Any,
+    documents: Sequence[StoredStates],
+    shape: tuple[int, int],
+    room: int,
+    place: Callable[[torch.Tensor, int, Sequence[torch.Tensor]], None],
+) -> Any:
+    """A cache of (prompts, tokens): the head, then what ``place`` puts behind it.
+
+    A layer's states are put together when it runs, over those of the layer before.
+    """
+    prompts, tokens = shape
+    before = head.get_seq_length()
+    buffers: dict[tuple[str, torch.Size], torch.Tensor] = {}
+
+    def fill(kind: str, own: torch.Tensor | None, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        groups, _, dimension = parts[0].shape
+        key = kind, torch.Size((groups, dimension))
+        if key not in buffers:
+            # Zeros, for padding that is masked out must still be a number.
+            size = (prompts, groups, before + tokens + room, dimension)
+            buffers[key] = parts[0].new_zeros(size)
+        if own is not None:
+            buffers[key][:, :, :before] = own
+        place(buffers[key], before, parts)
+        return buffers[key]
+
+    def gather(layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        own_keys, own_values = _layer(head, layer)
+        keys = fill("keys", own_keys, [states.keys[layer] for states in documents])
+        if layer < len(documents[0].values):
+            return keys, fill("values", own_values, [s.values[layer] for s in documents])
+        return keys, keys.new_zeros(1).expand(keys.shape)
+
+    return gathered_states(gather, len(documents[0].keys), before + tokens)
 
 
 def _layer(states: Any, number: int) -> tuple[Any, Any]:

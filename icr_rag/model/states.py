@@ -6,7 +6,7 @@ leaves freed blocks of every size behind. Here the length is known beforehand.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -78,22 +78,41 @@ def repeat_states(states: Cache, count: int, tokens: int) -> Cache:
     return result
 
 
-def filled_states(
-    keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor], length: int
-) -> Cache:
-    """A cache over buffers that hold states already; they are not copied.
+#: Gives keys and values of one layer, [prompt, key/value head, token, dimension], with room for
+#: the tokens that follow.
+Gather = Callable[[int], tuple[torch.Tensor, torch.Tensor]]
+
+
+class _GatheredLayer(_SizedLayer):
+    """Puts its states together when its turn comes, for a cache that serves one pass.
+
+    Two layers' states are never there at once, so that all can use one buffer.
+    """
+
+    def __init__(self, gather: Callable[[], tuple[torch.Tensor, torch.Tensor]], length: int):
+        super().__init__(0)
+        self._gather = gather
+        self.length = length
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gather, append, and return all there is."""
+        self._keys, self._values = self._gather()
+        self.dtype, self.device = self._keys.dtype, self._keys.device
+        self.is_initialized = True
+        return super().update(key_states, value_states)
+
+
+def gathered_states(gather: Gather, depth: int, length: int) -> Cache:
+    """A cache for one pass over states that are gathered layer by layer.
 
     Args:
-        keys, values: per layer, [prompt, key/value head, token, dimension]; tokens from
-            ``length`` on are room.
+        gather: called once per layer, in the order in which they run.
+        depth: layers.
         length: tokens that are there.
     """
-    room = keys[0].shape[-2]
-    result = make_states(room)
-    for key, value in zip(keys, values, strict=True):
-        layer = _SizedLayer(room)
-        layer._keys, layer._values = key, value
-        layer.dtype, layer.device = key.dtype, key.device
-        layer.length, layer.is_initialized = length, True
-        result.layers.append(layer)
+    result = make_states(length)
+    for number in range(depth):
+        result.layers.append(_GatheredLayer(partial(gather, number), length))
     return result
