@@ -34,6 +34,14 @@ class Selection:
     likelihood_weight: float = 0.0
     first_stage_weight: float = 0.0
 
+    @property
+    def readings(self) -> frozenset[str]:
+        """Which of `icr_rag.model.reading.READINGS` are needed: ICR's own, or those with a
+        weight."""
+        if self.weights is None:
+            return frozenset({"calibrated"})
+        return frozenset(item.reading for item in self.weights)
+
 
 #: Weight of query likelihood beside attention's 1 where no profile says better; docs/study.md.
 LIKELIHOOD_WEIGHT = 2.0

@@ -81,6 +81,37 @@ def test_pointwise_readings_equal_eager_maps(family, tokenizer, chunk):
         assert_readings(found[document : document + 1], wanted)
 
 
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"framework": "listwise"},
+        {"framework": "pointwise"},
+        {"framework": "listwise", "document_states": "independent"},
+        {"framework": "listwise", "document_states": "blind"},
+    ],
+)
+def test_what_no_weight_needs_is_not_computed(llama, tokenizer, way, reading):
+    scorer = Reranker.from_model(llama, tokenizer, layers=(1, 2), **way)._ensure_scorer()
+    query, ids = scorer.prompts.encode_query(QUERY), scorer.prompts.encode_documents(DOCUMENTS)
+    if way["framework"] == "pointwise":
+        wanted = scorer.read_documents(query, ids, Cost())
+        found = torch.cat(scorer._run(query, ids, Cost(), None, {reading}).readings)
+    else:
+        prompt = scorer.build(query, ids)
+        wanted = scorer.read_documents(prompt)
+        if "document_states" in way:
+            found = scorer._read(prompt, 1, None, {reading})[0]
+        else:
+            found = scorer.read_documents(prompt, {reading})
+    for column, name in enumerate(READINGS):
+        if name == reading:
+            torch.testing.assert_close(found[..., column], wanted[..., column])
+            assert found[..., column].abs().min() > 0
+        else:
+            assert not found[..., column].any()
+
+
 def test_without_a_null_query_its_rows_are_not_run(llama, tokenizer):
     def tokens(reading):
         reranker = Reranker.from_model(

@@ -9,7 +9,7 @@ One pass can give attention readings, the language model's probabilities, or bot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ import torch
 from icr_rag.errors import NonFiniteScoreError, UnsupportedModelError
 from icr_rag.model import tap
 from icr_rag.model.forward import Tail, check_finite, input_device, run_pass, within_memory
-from icr_rag.model.reading import DocumentReader
+from icr_rag.model.reading import READINGS, DocumentReader
 from icr_rag.model.states import make_states, repeat_states
 from icr_rag.model.view import find_decoder, make_causal_view, make_view
 from icr_rag.types import Span
@@ -79,6 +79,7 @@ def run_batch(
     *,
     heads: Mapping[int, Sequence[int] | None] | None = None,
     token_mask: bool = True,
+    readings: Collection[str] = READINGS,
     reduce: Reduce | None = None,
     chunk: int | None = None,
     states: DocumentStates | None = None,
@@ -90,6 +91,7 @@ def run_batch(
         batch: the prompts.
         heads: layer -> heads to read, None for all of that layer; None: no attention is read.
         token_mask: for the reading "calibrated".
+        readings: which are needed; the others are 0.
         reduce: makes a small result of the logits; None: the LM head is not run, nor any layer
             above the last one read.
         chunk: tokens run at once, padding included; None: the engine's.
@@ -111,7 +113,7 @@ def run_batch(
     what = f"prompts of up to {max(map(len, batch.bodies))} tokens"
 
     def run(size: int) -> BatchResult:
-        arguments = (engine, view, batch, heads, token_mask, reduce, last, size)
+        arguments = (engine, view, batch, heads, token_mask, readings, reduce, last, size)
         if states is None:
             return Runner(*arguments).run()
         from icr_rag.model.state_batch import StatesRunner
@@ -149,6 +151,7 @@ class Runner:
         batch: PromptBatch,
         heads: Mapping[int, Sequence[int] | None] | None,
         token_mask: bool,
+        readings: Collection[str],
         reduce: Reduce | None,
         last: int | None,
         size: int,
@@ -161,6 +164,7 @@ class Runner:
         self.batch = batch
         self.heads = heads
         self.token_mask = token_mask
+        self.needed = readings
         self.reduce = reduce
         self.last = last
         self.size = size
@@ -282,7 +286,7 @@ class Runner:
                 ]
                 for member in members
             ]
-            reader = DocumentReader(self.heads, spans, self.token_mask)
+            reader = DocumentReader(self.heads, spans, self.token_mask, needed=self.needed)
         current = tap.Pass(
             self.kernel,
             self.last,

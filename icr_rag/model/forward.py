@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from torch import nn
 
 from icr_rag.errors import DeviceMemoryError, NonFiniteScoreError, UnsupportedModelError
 from icr_rag.model import tap
-from icr_rag.model.reading import DocumentReader, TokenReader
+from icr_rag.model.reading import READINGS, DocumentReader, TokenReader
 from icr_rag.model.view import make_view
 from icr_rag.types import Span
 
@@ -94,6 +94,7 @@ def read_documents(
     heads: Mapping[int, Sequence[int] | None],
     *,
     token_mask: bool = True,
+    needed: Collection[str] = READINGS,
     kernel: str = "sdpa",
     chunk: int,
 ) -> list[torch.Tensor]:
@@ -104,12 +105,13 @@ def read_documents(
         spans: one per document, in the prefix.
         heads: layer -> heads to read, None for all of that layer.
         token_mask: for the reading "calibrated".
+        needed: which readings; the others are 0.
 
     Returns:
         Per layer, ascending: float32 [document, head, reading]. Raises as `read_tails` does.
     """
     layers = sorted(heads)
-    reader = DocumentReader(heads, [spans], token_mask)
+    reader = DocumentReader(heads, [spans], token_mask, needed=needed)
     run_tails(decoder, prefix_ids, tails, layers, reader, kernel=kernel, chunk=chunk)
     results = [reader.readings[layer][0] for layer in layers]
     check_finite(results, decoder, layers)

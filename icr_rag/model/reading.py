@@ -10,8 +10,8 @@ computes in float32 the attention of the *query rows* alone. Two readers:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 
@@ -132,6 +132,7 @@ class DocumentReader:
         spans: per prompt of the batch, one half-open span per document, on the axis of all
             tokens (prefix, stem, padding included).
         queries: how many queries there are.
+        needed: which of `READINGS`; the others are 0.
 
     Attributes:
         readings: layer -> float32 [prompt and query][document, head, reading] on the CPU, heads
@@ -144,11 +145,13 @@ class DocumentReader:
         spans: Sequence[Sequence[Span]],
         token_mask: bool = True,
         queries: int = 1,
+        needed: Collection[str] = READINGS,
     ) -> None:
         self.heads = heads
         self.spans = spans
         self.queries = queries
         self.token_mask = token_mask
+        self.needed = frozenset(needed)
         self.readings: dict[int, list[torch.Tensor]] = {}
 
     def wants(self, layer: int) -> bool:
@@ -187,41 +190,65 @@ class DocumentReader:
     ) -> list[torch.Tensor]:
         """Per query [document, head, reading] of one prompt."""
         spans = self.spans[prompt]
+        needed = self.needed
         # Keys that the tails do not see as documents are needed for the softmax only.
-        tails = []
-        for tail in current.tails[: self.queries + 1]:
+        tails: list[_TailSums] = []
+        for number, tail in enumerate(current.tails[: self.queries + 1]):
             rows = slice(tail.start + tail.rows.start, tail.start + tail.rows.stop)
-            count = rows.stop - rows.start
-            tokens: torch.Tensor | None = None
-            log_mass: list[torch.Tensor] = []
-            largest: list[torch.Tensor] = []
-            for _, logits in masked_logits(query, key, mask, rows, settings, chosen):
-                attention = _softmax(logits, settings, chosen)
-                part = attention.sum(dim=1)
-                tokens = part if tokens is None else tokens + part
-                masses = [attention[..., a:b].sum(dim=-1) for a, b in spans]
-                peaks = [attention[..., a:b].amax(dim=-1) for a, b in spans]
-                log_mass.append(torch.stack(masses).clamp_min(_LEAST).log().sum(dim=-1))
-                largest.append(torch.stack(peaks).clamp_min(_LEAST).log().sum(dim=-1))
-            if tokens is None:  # a tail has at least one row
-                raise ValueError("a tail without query rows cannot be read")
-            tails.append(
-                (
-                    tokens / count,
-                    torch.stack(log_mass).sum(dim=0) / count,
-                    torch.stack(largest).sum(dim=0) / count,
-                )
-            )
-        null = tails[self.queries][0] if len(tails) > self.queries else None
+            blocks = masked_logits(query, key, mask, rows, settings, chosen)
+            attention = (_softmax(logits, settings, chosen) for _, logits in blocks)
+            # Of the null query only what is compared with.
+            wanted = needed if number < self.queries else needed & WITH_NULL
+            tails.append(_sum_rows(attention, spans, wanted, rows.stop - rows.start))
+        null = tails[self.queries].tokens if len(tails) > self.queries else None
         found = []
-        for tokens, log_mass_mean, largest_mean in tails[: self.queries]:
-            lift = _log_sum(tokens, spans)
-            if null is not None:
-                lift = lift - _log_sum(null, spans)
-            calibrated = tokens if null is None else tokens - null
-            icr = torch.stack([_masked_sum(calibrated[:, a:b], self.token_mask) for a, b in spans])
-            found.append(torch.stack((lift, log_mass_mean, largest_mean, icr), dim=-1).cpu())
+        for sums in tails[: self.queries]:
+            parts = {"log_mass": sums.log_mass, "max": sums.largest}
+            tokens = sums.tokens
+            if tokens is not None and "lift" in needed:
+                lift = _log_sum(tokens, spans)
+                parts["lift"] = lift if null is None else lift - _log_sum(null, spans)
+            if tokens is not None and "calibrated" in needed:
+                own = tokens if null is None else tokens - null
+                icr = [_masked_sum(own[:, a:b], self.token_mask) for a, b in spans]
+                parts["calibrated"] = torch.stack(icr)
+            known = next(part for part in parts.values() if part is not None)
+            columns = [parts.get(name) for name in READINGS]
+            filled = [torch.zeros_like(known) if c is None else c for c in columns]
+            found.append(torch.stack(filled, dim=-1).cpu())
         return found
+
+
+class _TailSums(NamedTuple):
+    """Of one tail, means over its query rows; None: not needed.
+
+    Attributes:
+        tokens: attention [head, token]. log_mass, largest: as in `READINGS`, [document, head].
+    """
+
+    tokens: torch.Tensor | None
+    log_mass: torch.Tensor | None
+    largest: torch.Tensor | None
+
+
+def _sum_rows(
+    attention: Iterable[torch.Tensor], spans: Sequence[Span], needed: Collection[str], count: int
+) -> _TailSums:
+    """Means over ``count`` rows, given in blocks [head, row, token]."""
+    tokens: list[torch.Tensor] = []
+    masses: list[torch.Tensor] = []
+    peaks: list[torch.Tensor] = []
+    for part in attention:
+        if not WITH_NULL.isdisjoint(needed):
+            tokens.append(part.sum(dim=1))
+        if "log_mass" in needed:
+            mass = torch.stack([part[..., a:b].sum(dim=-1) for a, b in spans])
+            masses.append(mass.clamp_min(_LEAST).log().sum(dim=-1))
+        if "max" in needed:
+            peak = torch.stack([part[..., a:b].amax(dim=-1) for a, b in spans])
+            peaks.append(peak.clamp_min(_LEAST).log().sum(dim=-1))
+    means = [torch.stack(p).sum(dim=0) / count if p else None for p in (tokens, masses, peaks)]
+    return _TailSums(*means)
 
 
 def masked_logits(

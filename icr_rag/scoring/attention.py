@@ -9,13 +9,14 @@ window of documents; setwise it picks the best of a few.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 
 from icr_rag.config import RerankerConfig
 from icr_rag.model.forward import input_device, read_documents, read_tails, within_memory
 from icr_rag.model.loading import Engine
+from icr_rag.model.reading import READINGS
 from icr_rag.prompts import Prompt, PromptBuilder
 from icr_rag.scoring.base import Cost
 from icr_rag.scoring.calibration import document_lifts, document_scores
@@ -73,7 +74,7 @@ class AttentionScorer:
             read = time.perf_counter()
             scores = self._published(prompt, readings)
         else:
-            by_head = self.read_documents(prompt)
+            by_head = self.read_documents(prompt, self.selection.readings)
             read = time.perf_counter()
             scores = self._weigh(by_head)
         cost.windows += 1
@@ -140,8 +141,9 @@ class AttentionScorer:
 
         return self._within_memory(call, prompt)
 
-    def read_documents(self, prompt: Prompt) -> torch.Tensor:
-        """`icr_rag.model.reading.READINGS`: float32 [document, layer and head, reading]."""
+    def read_documents(self, prompt: Prompt, needed: Collection[str] = READINGS) -> torch.Tensor:
+        """`icr_rag.model.reading.READINGS`: float32 [document, layer and head, reading], 0
+        where not ``needed``."""
 
         def call(chunk: int) -> list[torch.Tensor]:
             return read_documents(
@@ -151,6 +153,7 @@ class AttentionScorer:
                 prompt.spans,
                 self.selection.heads,
                 token_mask=self.config.token_mask,
+                needed=needed,
                 kernel=self.engine.kernel,
                 chunk=chunk,
             )

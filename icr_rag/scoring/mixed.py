@@ -7,11 +7,12 @@ with the weights of the profile.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 
 from icr_rag.model.document_states import DocumentStates
+from icr_rag.model.reading import READINGS
 from icr_rag.scoring.base import Cost, Ids
 from icr_rag.scoring.head_scores import standardise
 from icr_rag.scoring.likelihood import keep_all_layers, query_log_likelihood
@@ -31,7 +32,7 @@ class MixedScorer(PointwiseAttentionScorer):
 
     def score_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
         """One score per document, higher is better, relative to these documents."""
-        likelihoods, readings = self.read(query_ids, documents, cost)
+        likelihoods, readings = self.read(query_ids, documents, cost, self.selection.readings)
         own = standardise(likelihoods.double()) * self.selection.likelihood_weight
         if self._weigh is None:
             return [float(value) for value in own]
@@ -39,8 +40,13 @@ class MixedScorer(PointwiseAttentionScorer):
         return [float(value) for value in own + attention]
 
     def read(
-        self, query_ids: Ids, documents: Sequence[Ids], cost: Cost
+        self,
+        query_ids: Ids,
+        documents: Sequence[Ids],
+        cost: Cost,
+        needed: Collection[str] = READINGS,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Query likelihoods [document] and readings [document, layer and head, reading]."""
-        result = self._run(query_ids, documents, cost, query_log_likelihood(query_ids))
+        """Query likelihoods [document] and readings [document, layer and head, reading], 0 where
+        not ``needed``."""
+        result = self._run(query_ids, documents, cost, query_log_likelihood(query_ids), needed)
         return torch.stack(result.outputs), torch.cat(result.readings)

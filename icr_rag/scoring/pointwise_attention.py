@@ -12,7 +12,7 @@ read; with a profile, readings are standardised over the candidates, weighted an
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 
@@ -51,7 +51,7 @@ class PointwiseAttentionScorer:
             heads = engine.text_config.num_attention_heads
             self._weigh = HeadScores(weights, self.selection.heads, heads)
         # The null query's rows are run only where a reading compares with them.
-        compares = weights is None or any(item.reading in WITH_NULL for item in weights)
+        compares = not WITH_NULL.isdisjoint(self.selection.readings)
         null_query = config.null_query if config.calibration == "null" and compares else None
         with engine.lock:
             self.prompts = QueryLikelihoodPrompts(engine.tokenizer, null_query)
@@ -62,7 +62,9 @@ class PointwiseAttentionScorer:
 
         With weights relative to these documents; without, by itself.
         """
-        readings = self.read_documents(query_ids, documents, cost)
+        readings = torch.cat(
+            self._run(query_ids, documents, cost, readings=self.selection.readings).readings
+        )
         if self._weigh is None:
             column = READINGS.index("calibrated")
             scores: list[float] = readings[:, :, column].sum(dim=1).tolist()
@@ -71,10 +73,15 @@ class PointwiseAttentionScorer:
 
     def read_documents(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> torch.Tensor:
         """`icr_rag.model.reading.READINGS`: float32 [document, layer and head, reading]."""
-        return torch.cat(self._run(query_ids, documents, cost, None).readings)
+        return torch.cat(self._run(query_ids, documents, cost).readings)
 
     def _run(
-        self, query_ids: Ids, documents: Sequence[Ids], cost: Cost, reduce: Reduce | None
+        self,
+        query_ids: Ids,
+        documents: Sequence[Ids],
+        cost: Cost,
+        reduce: Reduce | None = None,
+        readings: Collection[str] = READINGS,
     ) -> BatchResult:
         started = time.perf_counter()
         batch = self.prompts.build(query_ids, documents)
@@ -83,6 +90,7 @@ class PointwiseAttentionScorer:
             batch,
             heads=self.selection.heads,
             token_mask=self.config.token_mask,
+            readings=readings,
             reduce=reduce,
             chunk=self.config.prefill_chunk,
             states=self.states,

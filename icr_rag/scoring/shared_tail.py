@@ -10,7 +10,7 @@ themselves, and only what is read of them meets the documents.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 
@@ -19,7 +19,7 @@ from icr_rag.model.blind_tail import DocumentKeys, run_blind_tail
 from icr_rag.model.document_states import DocumentStates
 from icr_rag.model.forward import check_finite
 from icr_rag.model.loading import Engine
-from icr_rag.model.reading import WITH_NULL, DocumentReader, TokenReader
+from icr_rag.model.reading import READINGS, WITH_NULL, DocumentReader, TokenReader
 from icr_rag.model.shared_tail import IndependentPrompt, run_shared_tail
 from icr_rag.prompts import IndependentPrompts
 from icr_rag.scoring.base import Cost
@@ -53,7 +53,7 @@ class SharedTailScorer:
         self.capacity = CAPACITY if config.token_budget is None else config.token_budget
         weights = self.selection.weights
         # The null query's rows are run only where a reading compares with them.
-        compares = weights is None or any(item.reading in WITH_NULL for item in weights)
+        compares = not WITH_NULL.isdisjoint(self.selection.readings)
         null_query = config.null_query if config.calibration == "null" and compares else None
         with engine.lock:
             self.prompts = IndependentPrompts(
@@ -90,7 +90,8 @@ class SharedTailScorer:
         if self._weigh is None:
             scores = self._published(prompt, len(queries), cost)
         else:
-            scores = [self._weigh(found) for found in self._read(prompt, len(queries), cost)]
+            found = self._read(prompt, len(queries), cost, self.selection.readings)
+            scores = [self._weigh(own) for own in found]
         cost.windows += len(queries)
         cost.calls += 1
         cost.seconds["prompt"] += built - started
@@ -105,14 +106,22 @@ class SharedTailScorer:
 
     def read_documents(self, prompt: IndependentPrompt, cost: Cost | None = None) -> torch.Tensor:
         """`icr_rag.model.reading.READINGS`: float32 [document, layer and head, reading]."""
-        return self._read(prompt, 1, cost)[0]
+        return self._read(prompt, 1, cost, READINGS)[0]
 
     def _read(
-        self, prompt: IndependentPrompt, queries: int, cost: Cost | None
+        self,
+        prompt: IndependentPrompt,
+        queries: int,
+        cost: Cost | None,
+        needed: Collection[str],
     ) -> list[torch.Tensor]:
-        """Readings of every query."""
+        """Readings of every query, 0 where not ``needed``."""
         reader = DocumentReader(
-            self.selection.heads, [prompt.spans], self.config.token_mask, queries
+            self.selection.heads,
+            [prompt.spans],
+            self.config.token_mask,
+            queries,
+            needed,
         )
         self._run(prompt, reader, cost)
         result = []
