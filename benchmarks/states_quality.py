@@ -9,7 +9,9 @@ once with nothing kept; ICR over all layers runs its joint prompt in both orders
 computed from that, with the shipped profiles. Documents that are encoded apart from each other
 cannot know the order they come in, so that one reading serves every order.
 
-Resumable: what was read stays in files under --out.
+    python benchmarks/states_quality.py --table results/q/*.json
+
+Resumable: what was read stays in files under --out. The last form prints such results side by side.
 """
 
 from __future__ import annotations
@@ -204,6 +206,41 @@ def table(values: dict[str, dict[str, float]]) -> dict[str, Any]:
     return rows
 
 
+def side_by_side(paths: list[Path]) -> str:
+    """Markdown: shuffled and in the first stage's order, * where it differs from ICR (p < .05)."""
+    reports = [json.loads(path.read_text()) for path in paths]
+    heads = [f"{r['data']}, top {r['depth']}, {r['queries']} queries" for r in reports]
+    lines = [f"| | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
+    for name in reports[0]["shuffled"]:
+        if "int8" in name or "fresh" in name:
+            continue
+        cells = []
+        for report in reports:
+            pair = []
+            for given in ORDERS:
+                row = report[given].get(name, {})
+                star = "*" if row.get("minus ICR", [1.0])[-1] < 0.05 else ""
+                pair.append(f"{row['nDCG@10']:.3f}{star}".removeprefix("0") if row else "-")
+            cells.append(" / ".join(pair))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *map(largest_differences, reports)])
+
+
+def largest_differences(report: dict[str, Any]) -> str:
+    """What 8 bits and keeping states change at most."""
+    found = []
+    for mark in ("int8", "fresh"):
+        most = 0.0
+        for given in ORDERS:
+            for name, row in report[given].items():
+                plain = name.replace(f", {mark}", "")
+                if mark in name and plain in report[given]:
+                    gap = row["nDCG@10"] - report[given][plain]["nDCG@10"]
+                    most = max(most, abs(gap))
+        found.append(f"{mark} differs by at most {most:.3f}")
+    return f"{report['data']}, top {report['depth']}: {', '.join(found)}"
+
+
 def choose(config: RerankerConfig) -> dict[str, Selection]:
     """What the product reads with its presets."""
     text = load_config(config)[1]
@@ -217,8 +254,9 @@ def choose(config: RerankerConfig) -> dict[str, Selection]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("data", type=Path, help="BEIR folder with a run.*")
-    parser.add_argument("--out", type=Path, required=True, help="folder")
+    parser.add_argument("data", type=Path, nargs="?", help="BEIR folder with a run.*")
+    parser.add_argument("--out", type=Path, help="folder")
+    parser.add_argument("--table", type=Path, nargs="+", help="results to print side by side")
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--parity", choices=["even", "odd"])
     parser.add_argument("--limit", type=int, default=20)
@@ -226,6 +264,11 @@ def main() -> None:
     parser.add_argument("--max-document-tokens", type=int, default=192)
     parser.add_argument("--fresh", type=int, default=None, help="queries also read unkept")
     arguments = parser.parse_args()
+    if arguments.table:
+        print(side_by_side(arguments.table))
+        return
+    if arguments.data is None or arguments.out is None:
+        parser.error("a data folder and --out are needed, or --table")
     arguments.out.mkdir(parents=True, exist_ok=True)
     data, run = load_beir(arguments.data), read_run(only_run(arguments.data))
     subset = QuerySubset(parity=arguments.parity, limit=arguments.limit)
