@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from windows import orders_for_query
@@ -39,6 +39,10 @@ from icr_rag.ranking import stable_order, standardised
 from icr_rag.selection import Selection, select_heads
 
 Values = dict[str, dict[str, float]]  # system -> query -> nDCG@10
+
+
+#: Which halves of the queries may be asked for, as `QuerySubset` has it.
+PARITY: dict[str, Literal["even", "odd"] | None] = {"even": "even", "odd": "odd", "all": None}
 
 
 def ndcg(sample: Sample, order: list[int]) -> float:
@@ -196,7 +200,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder")
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--profile", type=Path, help="of mixed scoring, instead of the shipped one")
-    parser.add_argument("--parity", choices=["even", "odd"])
+    parser.add_argument("--parity", choices=["even", "odd", "all"], default="all")
     parser.add_argument("--limit", type=int, default=40)
     parser.add_argument("--depth", type=int, default=20)
     parser.add_argument("--max-document-tokens", type=int, default=192)
@@ -204,7 +208,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     data, run = load_beir(arguments.data), read_run(only_run(arguments.data))
-    subset = QuerySubset(parity=arguments.parity, limit=arguments.limit)
+    subset = QuerySubset(parity=PARITY[arguments.parity], limit=arguments.limit)
     queries = [q for q in choose_queries(data.judged_queries, subset) if run.get(q)]
     limit = arguments.max_document_tokens
     config = RerankerConfig(model=arguments.model, dtype="float32", max_document_tokens=limit)

@@ -31,6 +31,10 @@ def texts() -> list[str]:
     return [f"document {number} " + "tide and moon " * (number % 7) for number in range(DOCUMENTS)]
 
 
+#: The first one says that a writer is at work.
+ALL = ["the first document", *texts()]
+
+
 def make(folder: str | None) -> Reranker:
     options = {} if folder is None else {"states_dir": folder, "states_memory": 0}
     return Reranker.from_model(tiny_model("llama"), byte_tokenizer(), **WAY, **options)
@@ -42,9 +46,9 @@ def start(folder: str) -> int:
     process = os.fork()
     if process == 0:
         reranker = make(folder)
-        reranker.encode(["the first document"])
+        reranker.encode(ALL[:1])
         os.write(tell, b"x")
-        reranker.encode(texts())
+        reranker.encode(ALL)
         os._exit(0)
     os.read(begun, 1)
     os.close(begun)
@@ -67,15 +71,15 @@ def main() -> None:
         query = "which tide?"
         wrong = 0
         for begin in range(0, DOCUMENTS, 100):
-            part = texts()[begin : begin + 100]
+            part = ALL[1:][begin : begin + 100]
             wrong += reranker.rank(query, part).scores != fresh.rank(query, part).scores
-        print(f"{KILLS} kills: {left} of {DOCUMENTS} stored, {store.disk.rejected} rejected, "
+        print(f"{KILLS} kills: {left} of {len(ALL)} stored, {store.disk.rejected} rejected, "
               f"{wrong} of {DOCUMENTS // 100} lists with other scores")  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         for process in [start(folder), start(folder)]:
             os.waitpid(process, 0)
         stored, size = make(folder)._ensure_scorer().states.store.disk.size()
-        print(f"two writers at once: {stored} of {DOCUMENTS} stored, {size / 2**20:.1f} MiB")
+        print(f"two writers at once: {stored} of {len(ALL)} stored, {size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":

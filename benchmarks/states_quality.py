@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bar import ndcg
+from bar import PARITY, ndcg
 
 from icr_rag import Reranker, RerankerConfig
 from icr_rag.evaluation.datasets import Dataset, load_beir
@@ -258,7 +258,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder")
     parser.add_argument("--table", type=Path, nargs="+", help="results to print side by side")
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--parity", choices=["even", "odd"])
+    parser.add_argument("--parity", choices=["even", "odd", "all"], default="all")
     parser.add_argument("--limit", type=int, default=20)
     parser.add_argument("--depth", type=int, default=20)
     parser.add_argument("--max-document-tokens", type=int, default=192)
@@ -271,7 +271,7 @@ def main() -> None:
         parser.error("a data folder and --out are needed, or --table")
     arguments.out.mkdir(parents=True, exist_ok=True)
     data, run = load_beir(arguments.data), read_run(only_run(arguments.data))
-    subset = QuerySubset(parity=arguments.parity, limit=arguments.limit)
+    subset = QuerySubset(parity=PARITY[arguments.parity], limit=arguments.limit)
     queries = [q for q in choose_queries(data.judged_queries, subset) if run.get(q)]
     limit, depth = arguments.max_document_tokens, arguments.depth
     config = RerankerConfig(model=arguments.model, dtype="float32", max_document_tokens=limit)
