@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tiny import FAMILIES, byte_tokenizer, tiny_model
 
 from icr_rag import Reranker
-from icr_rag.errors import ConfigError
+from icr_rag.errors import ConfigError, DeviceMemoryError
 from icr_rag.model.forward import read_tails
 from icr_rag.model.reading import TokenReader
 from icr_rag.model.shared_tail import run_shared_tail
@@ -192,3 +192,18 @@ def test_too_little_memory_to_encode(monkeypatch):
     monkeypatch.setattr(document_states, "run_pass", small)
     assert keeping.rank(QUERY, DOCUMENTS).scores == pytest.approx(expected, abs=1e-4)
     assert keeping._ensure_scorer().engine.chunk <= 70
+
+
+@pytest.mark.parametrize("states", ["independent", "blind"])
+def test_a_tail_that_does_not_fit_is_an_error_of_ours(states, monkeypatch):
+    from icr_rag.model import blind_tail, shared_tail
+
+    def full(*_):
+        raise torch.OutOfMemoryError("no room")
+
+    keeping = reranker(framework="listwise", layers=(1, 2), document_states=states)
+    keeping.encode(DOCUMENTS)
+    for module in (blind_tail, shared_tail):
+        monkeypatch.setattr(module, "run_pass", full)
+    with pytest.raises(DeviceMemoryError, match=r"tokens of documents.*token_budget"):
+        keeping.rank(QUERY, DOCUMENTS)

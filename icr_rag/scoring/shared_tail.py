@@ -17,7 +17,7 @@ import torch
 from icr_rag.config import RerankerConfig
 from icr_rag.model.blind_tail import DocumentKeys, run_blind_tail
 from icr_rag.model.document_states import DocumentStates
-from icr_rag.model.forward import check_finite
+from icr_rag.model.forward import SMALLEST_CHUNK, check_finite, input_device, within_memory
 from icr_rag.model.loading import Engine
 from icr_rag.model.reading import READINGS, WITH_NULL, DocumentReader, TokenReader
 from icr_rag.model.shared_tail import IndependentPrompt, run_shared_tail
@@ -157,10 +157,15 @@ class SharedTailScorer:
     def _run(
         self, prompt: IndependentPrompt, reader: TokenReader | DocumentReader, cost: Cost | None
     ) -> None:
-        with self.engine.lock:
+        def call(_: int) -> int:
             if isinstance(self.states, DocumentKeys):
-                tokens = run_blind_tail(self.engine, self.states, prompt, self.layers, reader)
-            else:
-                tokens = run_shared_tail(self.engine, self.states, prompt, self.layers, reader)
+                return run_blind_tail(self.engine, self.states, prompt, self.layers, reader)
+            return run_shared_tail(self.engine, self.states, prompt, self.layers, reader)
+
+        what = f"a tail over {prompt.length} tokens of documents, {self.layers[-1] + 1} layers"
+        with self.engine.lock:
+            device = input_device(self.engine.decoder)
+            # A tail is not run in chunks: what does not fit is an error that says so.
+            tokens, _ = within_memory(call, SMALLEST_CHUNK, what, device)
         if cost is not None:
             cost.tokens += tokens
