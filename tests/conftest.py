@@ -12,6 +12,17 @@ import pytest
 from tiny import FAMILIES, byte_tokenizer, tiny_model
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_number_format():
+    """What a test compares must not depend on the processor: "auto" is float32 on CPUs here."""
+    from icr_rag.model import device
+
+    with pytest.MonkeyPatch.context() as patch:
+        seconds = {"float32": 1.0, "bfloat16": 1.0}
+        patch.setattr(device, "measure_layer_seconds", lambda: dict(seconds))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     return byte_tokenizer()

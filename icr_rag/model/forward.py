@@ -18,6 +18,7 @@ from torch import nn
 
 from icr_rag.errors import DeviceMemoryError, NonFiniteScoreError, UnsupportedModelError
 from icr_rag.model import tap
+from icr_rag.model._transformers import with_cache
 from icr_rag.model.reading import READINGS, DocumentReader, TokenReader
 from icr_rag.model.view import make_view
 from icr_rag.types import Span
@@ -238,8 +239,7 @@ def run_pass(
             output = model(
                 input_ids=torch.tensor([list(row) for row in rows], device=device),
                 position_ids=torch.tensor([list(row) for row in positions], device=device),
-                past_key_values=cache,
-                use_cache=True,
+                **with_cache(model, cache),
                 **arguments,
             )
         except tap.PassComplete:
