@@ -8,14 +8,23 @@ Imported only when a model is loaded, because it imports torch and transformers.
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import torch
 from torch import nn
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from icr_rag.errors import UnsupportedModelError
+
+AttentionFunction = Callable[..., tuple[torch.Tensor, torch.Tensor | None]]
+
+# --- states of earlier tokens ----------------------------------------------------------------
 
 #: Names of the argument that earlier tokens' states are passed by: ``cache`` from 5.24,
 #: ``past_key_values`` in all before it (from 5.24 it warns, and goes in 5.40).
@@ -43,6 +52,243 @@ def _cache_argument(kind: type[nn.Module]) -> str:
     )
 
 
+def takes_positions(model: nn.Module) -> bool:
+    """Whether the forward pass of ``model`` takes ``position_ids``; others count by themselves."""
+    return _takes_positions(type(model))
+
+
+@functools.cache
+def _takes_positions(kind: type[nn.Module]) -> bool:
+    parameters = inspect.signature(kind.forward).parameters
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return anything or "position_ids" in parameters
+
+
 def with_cache(model: nn.Module, cache: Any) -> dict[str, Any]:
     """Keyword arguments that make ``model`` continue ``cache`` and add to it."""
     return {cache_argument(model): cache, "use_cache": True}
+
+
+def empty_cache(config: Any, plain_layer: Callable[[], DynamicLayer]) -> Cache:
+    """A cache with one layer per layer of the model: ``plain_layer`` where only keys and values
+    are kept, transformers' own kind where there is more (recurrent states, index keys).
+
+    ``DynamicCache(config=...)`` knows the kinds; 5.0 knows attention only, later ones add to it.
+
+    Args:
+        config: of the text decoder.
+        plain_layer: makes a layer that keeps every token's keys and values.
+    """
+    kinds = DynamicCache(config=config).layers
+    if all(_is_plain(layer) for layer in kinds):
+        # Layers are added as they come: models that share keys between layers have fewer.
+        return Cache(layer_class_to_replicate=plain_layer)  # type: ignore[arg-type]
+    return Cache(layers=[plain_layer() if _is_plain(layer) else layer for layer in kinds])
+
+
+def attention_layers(config: Any) -> list[int]:
+    """Layers that have attention, by what they keep: not those with a recurrent state alone, nor
+    those that keep nothing.
+
+    Args:
+        config: of the text decoder.
+    """
+    kinds = [type(layer).__name__ for layer in DynamicCache(config=config).layers]
+    if not kinds:
+        return list(range(config.num_hidden_layers))
+    shared = getattr(config, "kv_sharing_modes", None) or [None] * len(kinds)
+    return [
+        number
+        for number, (kind, sharing) in enumerate(zip(kinds, shared, strict=False))
+        if kind != "LinearAttentionLayer" and (kind != "DummyLayer" or sharing == "reuse")
+    ]
+
+
+def keeps_only_keys_and_values(config: Any) -> bool:
+    """Whether all that a model's layers keep of earlier tokens is keys and values, or nothing."""
+    return all(_is_plain(layer) for layer in DynamicCache(config=config).layers)
+
+
+#: Cache layers of attention that keep keys and values alone: by their whole type, for kinds that
+#: keep more derive from these. ``DummyLayer``, which keeps nothing, from 5.20.
+_PLAIN = ("DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer")
+
+
+def _is_plain(layer: Any) -> bool:
+    return type(layer).__name__ in _PLAIN
+
+
+# --- attention -------------------------------------------------------------------------------
+
+
+def register_attention(name: str, attention: AttentionFunction, mask: Callable[..., Any]) -> None:
+    """Make an attention function and its mask function known under ``name``. All of 5.x.
+
+    Without a mask function of the same name transformers passes no mask at all, and every token
+    would see the future.
+    """
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(name, attention)
+    AttentionMaskInterface.register(name, mask)
+
+
+def attention_function(name: str) -> AttentionFunction:
+    """transformers' own attention function: "sdpa", "flash_attention_2". All of 5.x."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    function: AttentionFunction = ALL_ATTENTION_FUNCTIONS[name]
+    return function
+
+
+def mask_function(name: str) -> Callable[..., Any]:
+    """transformers' own mask function for a kernel. All of 5.x."""
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+    function: Callable[..., Any] = ALL_MASK_ATTENTION_FUNCTIONS[name]
+    return function
+
+
+def eager_attention(module: nn.Module) -> AttentionFunction | None:
+    """The eager attention of a module's own architecture; None if it has none. All of 5.x."""
+    modeling = sys.modules.get(type(module).__module__)
+    function: AttentionFunction | None = getattr(modeling, "eager_attention_forward", None)
+    return function
+
+
+def implementation(config: Any) -> str | None:
+    """The attention implementation that a configuration names. All of 5.x."""
+    name: str | None = getattr(config, "_attn_implementation", None)
+    return name
+
+
+def with_implementation(config: Any, name: str) -> Any:
+    """A copy of a configuration that names another attention implementation. All of 5.x.
+
+    The public property would set the sub-configurations too, which a copy shares with its
+    original.
+    """
+    changed = copy.copy(config)
+    changed._attn_implementation_internal = name
+    # Asking for all maps or states would bring back memory that grows with tokens squared.
+    changed.output_attentions = False
+    changed.output_hidden_states = False
+    return changed
+
+
+# --- hooks of accelerate ---------------------------------------------------------------------
+
+
+def execution_device(module: nn.Module) -> torch.device | None:
+    """Where accelerate runs a module whose weights may be elsewhere; None: it has no hook."""
+    where = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+    return None if where is None else torch.device(where)
+
+
+# --- its words on the way --------------------------------------------------------------------
+
+#: Loggers that report the upper layers' weights as left over. The first in all of 5.x, the
+#: others from 5.3.
+_LOADERS = (
+    "transformers.modeling_utils",
+    "transformers.utils.loading_report",
+    "transformers.distributed.tensor_parallel",
+)
+
+
+@contextmanager
+def without_leftovers() -> Iterator[None]:
+    """Keep transformers from reporting in this thread that weights were left over.
+
+    Leaving them out is the point; missing weights are checked and are an error. Levels and
+    handlers stay as they are; other threads' words pass.
+    """
+    import logging
+    import threading
+
+    own = threading.get_ident()
+
+    def passes(record: logging.LogRecord) -> bool:
+        return record.thread != own or record.levelno >= logging.ERROR
+
+    loggers = [logging.getLogger(name) for name in _LOADERS]
+    for logger in loggers:
+        logger.addFilter(passes)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(passes)
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """No bars of transformers while a file is converted: three bars say less than one line."""
+    import importlib
+
+    from transformers.utils import logging as transformers_logging
+
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    # The GGUF reader's bar does not listen to that switch.
+    reader: Any = None
+    with suppress(ModuleNotFoundError):
+        reader = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
+    bar = getattr(reader, "tqdm", None)
+    if bar is not None:
+        reader.tqdm = functools.partial(bar, disable=True)
+    try:
+        yield
+    finally:
+        if bar is not None:
+            reader.tqdm = bar
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+# --- what a configuration says of its layers ---------------------------------------------------
+
+
+def sliding_windows(config: Any) -> list[int | None]:
+    """Per layer, how many tokens back it sees; None: all. Chunks count as windows. All of 5.x.
+
+    Args:
+        config: of the text decoder.
+    """
+    count: int = config.num_hidden_layers
+    window, chunk = _number(config, "sliding_window"), _number(config, "attention_chunk_size")
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:
+        return [window or chunk] * count
+    sizes = {"sliding_attention": window, "hybrid_sliding": window, "chunked_attention": chunk}
+    return [sizes.get(kind) for kind in kinds]
+
+
+def stretched_beyond(config: Any) -> int | None:
+    """The number of tokens above which positions are scaled anew; None: they never are.
+
+    "longrope" and "dynamic" rotary embeddings choose their factors by the longest position of a
+    pass: beyond this number what a token is like would depend on how a prompt is split. All of
+    5.x (``rope_parameters``; one per kind of layer in some models).
+    """
+    parameters = getattr(config, "rope_parameters", None)
+    if not isinstance(parameters, Mapping):
+        return None
+    nested = [value for value in parameters.values() if isinstance(value, Mapping)]
+    limits = []
+    for one in nested or [parameters]:
+        if one.get("rope_type") not in ("longrope", "dynamic"):
+            continue
+        original = one.get("original_max_position_embeddings")
+        if original is None:
+            original = getattr(config, "original_max_position_embeddings", None)
+        if original is None:
+            original = getattr(config, "max_position_embeddings", None)
+        if original is not None:
+            limits.append(int(original))
+    return min(limits, default=None)
+
+
+def _number(config: Any, name: str) -> int | None:
+    value = getattr(config, name, None)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

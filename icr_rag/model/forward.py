@@ -18,7 +18,8 @@ from torch import nn
 
 from icr_rag.errors import DeviceMemoryError, NonFiniteScoreError, UnsupportedModelError
 from icr_rag.model import tap
-from icr_rag.model._transformers import with_cache
+from icr_rag.model._transformers import execution_device, takes_positions, with_cache
+from icr_rag.model.anatomy import Anatomy
 from icr_rag.model.reading import READINGS, DocumentReader, TokenReader
 from icr_rag.model.view import make_view
 from icr_rag.types import Span
@@ -54,6 +55,7 @@ def read_tails(
     kernel: str = "sdpa",
     chunk: int,
     sum_heads: bool = False,
+    anatomy: Anatomy | None = None,
 ) -> list[torch.Tensor]:
     """Attention from each tail's query rows to every token before them.
 
@@ -66,6 +68,7 @@ def read_tails(
         kernel: attention implementation underneath.
         chunk: prefix tokens run at once; less needs less memory.
         sum_heads: add the heads of a layer up.
+        anatomy: how the model is run; None: tails are packed.
 
     Returns:
         One float32 tensor per tail on the CPU, [layer, head, prefix + tail tokens up to the last
@@ -77,7 +80,9 @@ def read_tails(
         NonFiniteScoreError: if a reading is NaN or infinite.
     """
     reader = TokenReader({layer: heads[layer] if heads else None for layer in layers}, sum_heads)
-    run_tails(decoder, prefix_ids, tails, layers, reader, kernel=kernel, chunk=chunk)
+    run_tails(
+        decoder, prefix_ids, tails, layers, reader, kernel=kernel, chunk=chunk, anatomy=anatomy
+    )
     results = [
         torch.stack([reader.readings[layer][number] for layer in layers])
         for number in range(len(tails))
@@ -98,6 +103,7 @@ def read_documents(
     needed: Collection[str] = READINGS,
     kernel: str = "sdpa",
     chunk: int,
+    anatomy: Anatomy | None = None,
 ) -> list[torch.Tensor]:
     """`READINGS` of every document in one prompt.
 
@@ -107,13 +113,16 @@ def read_documents(
         heads: layer -> heads to read, None for all of that layer.
         token_mask: for the reading "calibrated".
         needed: which readings; the others are 0.
+        anatomy: how the model is run; None: tails are packed.
 
     Returns:
         Per layer, ascending: float32 [document, head, reading]. Raises as `read_tails` does.
     """
     layers = sorted(heads)
     reader = DocumentReader(heads, [spans], token_mask, needed=needed)
-    run_tails(decoder, prefix_ids, tails, layers, reader, kernel=kernel, chunk=chunk)
+    run_tails(
+        decoder, prefix_ids, tails, layers, reader, kernel=kernel, chunk=chunk, anatomy=anatomy
+    )
     results = [reader.readings[layer][0] for layer in layers]
     check_finite(results, decoder, layers)
     return results
@@ -128,20 +137,30 @@ def run_tails(
     *,
     kernel: str,
     chunk: int,
+    anatomy: Anatomy | None = None,
 ) -> None:
-    """Run the prefix in chunks, then all tails in one pass that ``reader`` reads."""
+    """Run the prefix in chunks, then the tails, which ``reader`` reads: in one pass, where the
+    model allows it."""
     from icr_rag.model.states import make_states
 
     tap.register()
     last = layers[-1]
     view = make_view(decoder, last + 1)
     device = input_device(decoder)
+    if anatomy is not None and anatomy.way != "packed":
+        from icr_rag.model.one_by_one import follow
+
+        follow(view, anatomy, kernel, last, prefix_ids, tails, reader, chunk=chunk,
+               device=device, config=decoder.config)  # fmt: skip
+        check_read(decoder, layers, reader)
+        return
+    expected = frozenset() if anatomy is None else anatomy.expected(last)
     cache = make_states(len(prefix_ids) + sum(tail.rows.stop for tail in tails))
 
     for begin in range(0, len(prefix_ids), chunk):
         part = prefix_ids[begin : begin + chunk]
         where = range(begin, begin + len(part))
-        run_pass(view, tap.Pass(kernel, last), [part], [where], cache, device)
+        run_pass(view, tap.Pass(kernel, last, expected=expected), [part], [where], cache, device)
 
     packed: list[tap.PackedTail] = []
     token_ids: list[int] = []
@@ -151,8 +170,22 @@ def run_tails(
         packed.append(tap.PackedTail(len(token_ids), len(run), tail.rows))
         token_ids += run
         positions += range(len(prefix_ids), len(prefix_ids) + len(run))
-    reading = tap.Pass(kernel, last, prefix_length=len(prefix_ids), tails=packed, reader=reader)
+    reading = tap.Pass(
+        kernel,
+        last,
+        prefix_length=len(prefix_ids),
+        tails=packed,
+        reader=reader,
+        expected=expected,
+    )
     run_pass(view, reading, [token_ids], [positions], cache, device)
+    check_read(decoder, layers, reader)
+
+
+def check_read(
+    decoder: nn.Module, layers: Sequence[int], reader: TokenReader | DocumentReader
+) -> None:
+    """Raise `UnsupportedModelError` if a layer did not come by the attention tap."""
     missing = [layer for layer in layers if layer not in reader.readings]
     if missing:
         raise UnsupportedModelError(
@@ -234,30 +267,49 @@ def run_pass(
     Raises:
         UnsupportedModelError: if it should have ended there and did not.
     """
+    tensors: dict[str, torch.Tensor] = {
+        "input_ids": torch.tensor([list(row) for row in rows], device=device),
+    }
+    if takes_positions(model):
+        tensors["position_ids"] = torch.tensor([list(row) for row in positions], device=device)
+    output: Any = None
     with tap.running(current):
         try:
-            output = model(
-                input_ids=torch.tensor([list(row) for row in rows], device=device),
-                position_ids=torch.tensor([list(row) for row in positions], device=device),
-                **with_cache(model, cache),
-                **arguments,
-            )
+            output = model(**tensors, **with_cache(model, cache), **arguments)
         except tap.PassComplete:
-            return None
-    if current.last_layer is not None:
-        raise UnsupportedModelError(
-            f"layer {current.last_layer} of {type(model).__name__} did not use transformers' "
-            "attention interface, so that its attention cannot be read"
-        )
+            output = None
+        else:
+            if current.last_layer is not None:
+                raise UnsupportedModelError(
+                    f"layer {current.last_layer} of {type(model).__name__} did not use "
+                    "transformers' attention interface, so that its attention cannot be read"
+                )
+    check_seen(current, model)
     return output
+
+
+def check_seen(current: tap.Pass, model: nn.Module) -> None:
+    """Raise `UnsupportedModelError` if a layer that should have come by the tap did not.
+
+    A layer that goes another way sees tokens that a mask of ours would have hidden.
+    """
+    missing = sorted(current.expected - current.seen)
+    if missing:
+        raise UnsupportedModelError(
+            f"layers {missing} of {type(model).__name__} did not use transformers' attention "
+            "interface in this pass, although they did when the model was loaded; its scores "
+            "would be wrong"
+        )
 
 
 def input_device(decoder: nn.Module) -> torch.device:
     """Where the token ids go; with offloaded weights, where they will be run."""
     embedding = decoder.get_input_embeddings()  # type: ignore[operator]
-    hook = getattr(embedding, "_hf_hook", None)
-    where = getattr(hook, "execution_device", None)
-    return torch.device(where) if where is not None else embedding.weight.device
+    where = execution_device(embedding)
+    if where is not None:
+        return where
+    device: torch.device = embedding.weight.device
+    return device
 
 
 def _memory_numbers(device: torch.device) -> str:

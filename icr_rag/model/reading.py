@@ -251,6 +251,16 @@ def _sum_rows(
     return _TailSums(*means)
 
 
+def attention_rows(
+    query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor, settings: Mapping[str, Any]
+) -> torch.Tensor:
+    """Attention probabilities [head, row, token] of every row; arguments as `masked_logits` has
+    them. For short texts: nothing is done in blocks."""
+    rows = slice(0, query.shape[1])
+    blocks = [part for _, part in masked_logits(query, key, mask, rows, settings, None)]
+    return _softmax(torch.cat(blocks, dim=1), settings, None)
+
+
 def masked_logits(
     query: torch.Tensor,
     key: torch.Tensor,

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
+
+from icr_rag.model._transformers import empty_cache
 
 
 class _SizedLayer(DynamicLayer):
@@ -60,6 +63,27 @@ def make_states(tokens: int) -> Cache:
     mask says which are seen.
     """
     return Cache(layer_class_to_replicate=partial(_SizedLayer, tokens))  # type: ignore[arg-type]
+
+
+def make_mixed_states(tokens: int, config: Any) -> Cache:
+    """As `make_states`, for models with layers that keep more than keys and values.
+
+    Args:
+        config: of the text decoder.
+    """
+    return empty_cache(config, partial(_SizedLayer, tokens))
+
+
+def stored_keys(cache: Cache, layer: int) -> torch.Tensor | None:
+    """Keys that a cache holds of a layer, [batch, key/value head, token, dimension]; None: it
+    holds none, because the layer shares another one's or has no attention."""
+    if layer >= len(cache.layers):
+        return None
+    kept = cache.layers[layer]
+    if isinstance(kept, _SizedLayer):
+        return kept.stored()[0] if kept.length else None
+    keys = getattr(kept, "keys", None)
+    return keys if isinstance(keys, torch.Tensor) and keys.dim() == 4 else None
 
 
 def repeat_states(states: Cache, count: int, tokens: int) -> Cache:

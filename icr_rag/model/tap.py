@@ -14,16 +14,21 @@ At the last layer of a pass nothing above the attention logits is needed: the ta
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from icr_rag.errors import UnsupportedModelError
+from icr_rag.model._transformers import (
+    attention_function,
+    eager_attention,
+    mask_function,
+    register_attention,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +40,22 @@ TAP_NAME = "icr_rag"
 
 #: Rows that share one range of visible keys in the CPU kernel.
 _ROW_BLOCK = 768
+
+
+class Witness(Protocol):
+    """Sees every layer's attention: what went in and what came out."""
+
+    def __call__(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+        settings: Mapping[str, Any],
+        output: torch.Tensor,
+    ) -> None:
+        """As the tap has them; ``output`` is [batch, row, head, dimension]."""
 
 
 #: Rows, the keys that any of them sees, and that part of the mask.
@@ -80,6 +101,9 @@ class Pass:
         tails: none while the prefix is run; else the tails packed into this pass.
         reader: reads attention in the layers that it asks for; None: nothing is read.
         beside: keys that the reader sees and the layers do not; None: none.
+        witness: sees what every layer was given and what it made of it; None: nobody.
+        expected: layers whose attention must come by; `run_pass` checks that it did.
+        seen: layers whose attention came by so far.
         blocks: see `_visible_blocks`.
     """
 
@@ -94,6 +118,9 @@ class Pass:
     tails: Sequence[PackedTail] = ()
     reader: Reader | None = None
     beside: Beside | None = None
+    witness: Witness | None = None
+    expected: frozenset[int] = frozenset()
+    seen: set[int] = field(default_factory=set)
     blocks: dict[int, tuple[torch.Tensor, list[Block]]] = field(default_factory=dict)
 
     @property
@@ -123,12 +150,7 @@ def is_reading() -> bool:
 
 def register() -> None:
     """Make the tap known to transformers under `TAP_NAME`. Harmless when repeated."""
-    from transformers import AttentionInterface, AttentionMaskInterface
-
-    AttentionInterface.register(TAP_NAME, _attention)
-    # Without a mask function of the same name transformers passes no mask at all, and every
-    # token would see the future.
-    AttentionMaskInterface.register(TAP_NAME, _mask)
+    register_attention(TAP_NAME, _attention, _mask)
 
 
 def _attention(
@@ -153,31 +175,64 @@ def _attention(
             f"attention implementation {TAP_NAME!r} works only inside a Reranker; set the model's "
             "attn_implementation to 'sdpa' to call it yourself"
         )
-    layer: int = module.layer_idx  # type: ignore[assignment]
+    layer = _layer_number(module)
+    if layer is None:
+        # Attention over something else than the text's tokens; it is run and not read.
+        return _kernel(current)(module, query, key, value, attention_mask, **kwargs)
+    current.seen.add(layer)
     reader = current.reader
-    if reader is not None and reader.wants(layer):
-        if attention_mask is None:
-            raise UnsupportedModelError(
-                f"layer {layer} of {type(module).__name__} was given no attention mask; models "
-                "that build their own masks cannot be read"
-            )
+    reads = reader is not None and reader.wants(layer)
+    if attention_mask is None and (reads or current.packed):
+        # Who sees whom is in the mask alone; without it every token would see all before it.
+        raise UnsupportedModelError(
+            f"layer {layer} of {type(module).__name__} was given no attention mask; models "
+            "that build their own masks cannot be read"
+        )
+    if attention_mask is not None and attention_mask.dtype != torch.bool:
+        attention_mask = _visible(module, attention_mask)
+    if reader is not None and reads and attention_mask is not None:
         shown = current, key, attention_mask
         if current.beside is not None:
             shown = current.beside.shown(current, layer, key, attention_mask, kwargs)
         reader.read(shown[0], layer, query, shown[1], shown[2], kwargs)
     if layer == current.last_layer:
         raise PassComplete
-    return _kernel(current)(module, query, key, value, attention_mask, **kwargs)
+    output, weights = _kernel(current)(module, query, key, value, attention_mask, **kwargs)
+    if current.witness is not None:
+        current.witness(layer, query, key, value, attention_mask, kwargs, output)
+    return output, weights
+
+
+#: Below this an additive mask hides a key.
+_HIDES = -1e4
+
+
+def _visible(module: torch.nn.Module, mask: torch.Tensor) -> torch.Tensor:
+    """An additive mask as who sees whom; models that select keys (sparse attention) make such.
+
+    Raises:
+        UnsupportedModelError: if it also weighs what it shows, as linear biases do.
+    """
+    shown = mask == 0
+    if not bool((shown | (mask < _HIDES)).all()):
+        raise UnsupportedModelError(
+            f"{type(module).__name__} adds a bias to its attention (linear biases, relative "
+            "positions); attention that depends on more than queries and keys cannot be read"
+        )
+    return shown
+
+
+def _layer_number(module: torch.nn.Module) -> int | None:
+    number = getattr(module, "layer_idx", None)
+    return number if isinstance(number, int) else None
 
 
 def _kernel(current: Pass) -> Callable[..., tuple[torch.Tensor, torch.Tensor | None]]:
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
     # Flash attention takes no mask, and packed tails need one. They are few rows.
     name = "sdpa" if current.packed and current.kernel != "eager" else current.kernel
     if name == "eager":
         return _eager
-    return ALL_ATTENTION_FUNCTIONS[name] if name != "sdpa" else _sdpa
+    return attention_function(name) if name != "sdpa" else _sdpa
 
 
 def _sdpa(
@@ -188,17 +243,11 @@ def _sdpa(
     attention_mask: torch.Tensor | None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
     # torch's kernel knows neither soft-capped logits (Gemma 2) nor learned sinks (gpt-oss).
     if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
         return _eager(module, query, key, value, attention_mask, **kwargs)
     if attention_mask is None or query.device.type != "cpu":
-        kernel = ALL_ATTENTION_FUNCTIONS["sdpa"]
-        output: tuple[torch.Tensor, torch.Tensor | None] = kernel(
-            module, query, key, value, attention_mask, **kwargs
-        )
-        return output
+        return attention_function("sdpa")(module, query, key, value, attention_mask, **kwargs)
     if query.shape[0] > 1 or query.shape[2] <= _ROW_BLOCK:
         return _cpu_sdpa(query, key, value, attention_mask, kwargs), None
     # With a mask the CPU kernel computes every logit and then hides some. Keys that no row of a
@@ -261,7 +310,7 @@ def _eager(
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The model's own eager attention, given the additive mask that it expects."""
-    eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    eager = eager_attention(module)
     if eager is None:
         raise UnsupportedModelError(
             f"{type(module).__module__} has no eager attention, which its soft-capped logits or "
@@ -274,10 +323,7 @@ def _eager(
         ).tril(diagonal=tokens - rows)
     additive = torch.zeros(attention_mask.shape, dtype=query.dtype, device=query.device)
     additive.masked_fill_(~attention_mask, torch.finfo(query.dtype).min)
-    output: tuple[torch.Tensor, torch.Tensor | None] = eager(
-        module, query, key, value, additive, **kwargs
-    )
-    return output
+    return eager(module, query, key, value, additive, **kwargs)
 
 
 def _mask(*args: Any, **kwargs: Any) -> Any:
@@ -286,8 +332,6 @@ def _mask(*args: Any, **kwargs: Any) -> Any:
     Packed tails are told apart here: each sees the prefix, the stem and itself, and every
     distance (for sliding windows) is counted as if it followed the stem directly.
     """
-    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-
     current = _current.get()
     if current is not None and current.packed:
         device = kwargs.get("device", "cpu")
@@ -296,7 +340,10 @@ def _mask(*args: Any, **kwargs: Any) -> Any:
         name = "sdpa"
     else:
         name = "sdpa" if current is None or current.kernel == "eager" else current.kernel
-    return ALL_MASK_ATTENTION_FUNCTIONS[name](*args, **kwargs)
+        if current is not None and (current.reader or current.witness) is not None:
+            kwargs["allow_is_causal_skip"] = False
+            name = "sdpa"
+    return mask_function(name)(*args, **kwargs)
 
 
 def _packed(mask_function: Callable[..., Any], current: Pass, device: Any) -> Callable[..., Any]:

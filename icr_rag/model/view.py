@@ -18,6 +18,7 @@ from torch import nn
 
 from icr_rag.errors import UnsupportedModelError
 from icr_rag.model import tap
+from icr_rag.model._transformers import with_implementation
 
 
 def find_decoder(model: nn.Module) -> nn.Module:
@@ -37,6 +38,8 @@ def find_decoder(model: nn.Module) -> nn.Module:
         decoder = get_decoder()
         if isinstance(decoder, nn.Module):
             candidates.insert(0, decoder)
+    # Text parts of multimodal models stand one or two levels down.
+    candidates += [child for _, child in model.named_modules() if _names_text_model(child)]
     for candidate in candidates:
         if _layer_list_name(candidate) is not None:
             return candidate
@@ -44,6 +47,11 @@ def find_decoder(model: nn.Module) -> nn.Module:
         f"{type(model).__name__} has no list of decoder layers; pass a decoder-only transformers "
         "model such as AutoModelForCausalLM gives"
     )
+
+
+def _names_text_model(module: nn.Module) -> bool:
+    config = getattr(module, "config", None)
+    return config is not None and callable(getattr(module, "get_input_embeddings", None))
 
 
 def decoder_layers(decoder: nn.Module) -> nn.ModuleList:
@@ -56,37 +64,38 @@ def decoder_layers(decoder: nn.Module) -> nn.ModuleList:
 
 
 def _layer_list_name(module: nn.Module) -> str | None:
-    """Name of the child list that holds as many layers as the configuration says."""
+    """Name of the child list of decoder layers: as many as the configuration says, or, where
+    only the lower ones are loaded, the longest whose modules know which layer they are."""
     count = getattr(getattr(module, "config", None), "num_hidden_layers", None)
-    for name, child in module.named_children():
-        if isinstance(child, nn.ModuleList) and len(child) == count:
+    if count is None:
+        return None
+    lists = {n: c for n, c in module.named_children() if isinstance(c, nn.ModuleList)}
+    for name, child in lists.items():
+        if len(child) == count:
             return name
-    return None
+    numbered = {
+        name: len(child)
+        for name, child in lists.items()
+        if len(child) < count and any("layer_idx" in vars(m) for m in child.modules())
+    }
+    return max(numbered, key=lambda name: numbered[name], default=None)
 
 
-def make_view(decoder: nn.Module, depth: int) -> nn.Module:
+def make_view(decoder: nn.Module, depth: int, *, last_is_read: bool = True) -> nn.Module:
     """A twin of ``decoder`` with its first ``depth`` layers and the attention tap.
 
-    The twin is in evaluation mode. In its last layer, projections whose result nobody reads
-    (queries of prefix tokens, all values) are skipped; see `_LastLayerProjection`.
+    The twin is in evaluation mode. Its configuration is the whole model's, so that whatever a
+    layer computes from the number of layers stays what it was.
+
+    Args:
+        last_is_read: nothing above the last layer's attention logits is needed: projections whose
+            result nobody reads (queries of prefix tokens, all values) are skipped there; see
+            `_LastLayerProjection`.
     """
-    original_config: Any = decoder.config
-    config = truncate_config(original_config, depth)
-    config._attn_implementation = tap.TAP_NAME
-    # Asking for all maps or states would bring back memory that grows with tokens squared.
-    config.output_attentions = False
-    config.output_hidden_states = False
-    name = _layer_list_name(decoder)
-    if name is None:
-        raise UnsupportedModelError(f"{type(decoder).__name__} has no list of decoder layers")
-
-    memo: dict[int, nn.Module] = {}
-    upper = {str(number) for number in range(depth, original_config.num_hidden_layers)}
-    layers = getattr(decoder, name)
-    memo[id(layers)] = short = _twin(layers, original_config, config, memo, without=upper)
-    view = _twin(decoder, original_config, config, memo)
-
-    last = list(short.children())[-1]
+    view = twin_of_depth(decoder, depth, tap.TAP_NAME)
+    if not last_is_read:
+        return view
+    last = list(decoder_layers(view).children())[-1]
     for module in list(last.modules()):
         if not hasattr(module, "layer_idx"):
             continue
@@ -97,17 +106,26 @@ def make_view(decoder: nn.Module, depth: int) -> nn.Module:
     return view
 
 
-def make_causal_view(model: nn.Module) -> nn.Module:
+def twin_of_depth(decoder: nn.Module, depth: int, implementation: str) -> nn.Module:
+    """A twin of ``decoder`` with its first ``depth`` layers and an attention implementation."""
+    original: Any = decoder.config
+    config = with_implementation(original, implementation)
+    layers = decoder_layers(decoder)
+    upper = {str(number) for number in range(depth, len(layers))}
+    memo: dict[int, nn.Module] = {}
+    memo[id(layers)] = _twin(layers, original, config, memo, without=upper)
+    return _twin(decoder, original, config, memo)
+
+
+def make_causal_view(model: nn.Module, implementation: str = tap.TAP_NAME) -> nn.Module:
     """A twin of a whole causal LM, LM head and all layers, with the attention tap.
 
     Args:
         model: as AutoModelForCausalLM gives it; not changed.
+        implementation: another one than the tap, to compare with.
     """
     decoder = find_decoder(model)
-    config: Any = copy.copy(decoder.config)
-    config._attn_implementation = tap.TAP_NAME
-    config.output_attentions = False
-    config.output_hidden_states = False
+    config = with_implementation(decoder.config, implementation)
     memo: dict[int, nn.Module] = {}
     # The decoder first: a multimodal model's own configuration is another object.
     _twin(decoder, decoder.config, config, memo)
@@ -140,7 +158,25 @@ class _LastLayerProjection(nn.Module):
             result: torch.Tensor = self.projection(hidden)
             return result
         width: int = self.projection.out_features  # type: ignore[assignment]
+        if self.when_reading:
+            # Queries are normalised, rotated, viewed as complex numbers: they must be real rows.
+            return hidden.new_zeros(*hidden.shape[:-1], width)
         return hidden.new_zeros(1).expand(*hidden.shape[:-1], width)
+
+
+def _own_buffers(module: nn.Module) -> dict[str, torch.Tensor | None]:
+    """The module's buffers; those that a forward pass may write to, copied.
+
+    Rotary embeddings whose factors depend on the length keep them in a buffer that is written in
+    place, and the original may be in use in another thread.
+    """
+    passing = module._non_persistent_buffers_set
+    return {
+        name: buffer.clone()
+        if buffer is not None and name in passing and buffer.dim() < 2
+        else buffer
+        for name, buffer in module._buffers.items()
+    }
 
 
 def _twin(
@@ -156,7 +192,7 @@ def _twin(
     twin: nn.Module = type(module).__new__(type(module))
     state = dict(vars(module))
     state["_parameters"] = dict(module._parameters)
-    state["_buffers"] = dict(module._buffers)
+    state["_buffers"] = _own_buffers(module)
     state["_modules"] = {
         name: child if child is None else _twin(child, old_config, new_config, memo)
         for name, child in module._modules.items()
