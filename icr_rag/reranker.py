@@ -26,7 +26,7 @@ from icr_rag.types import AttentionReading, Document, DocumentLike, Encoded, Ran
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from icr_rag.model.loading import Engine
+    from icr_rag.model.engine import Engine
 
 logger = logging.getLogger(__name__)
 

@@ -19,6 +19,8 @@ FIRST = {"document_states": "independent", "fusion": "none", "layers": (1, 2)}
 
 
 def reranker(**fields):
+    # As in a process of its own: rerankers on the same weights share what is kept.
+    kept_states._stores.clear()
     return Reranker.from_model(tiny_model("llama"), byte_tokenizer(), **fields)
 
 

@@ -13,6 +13,7 @@ from icr_rag.errors import ConfigError, DeviceMemoryError
 from icr_rag.model.forward import read_tails
 from icr_rag.model.reading import TokenReader
 from icr_rag.model.shared_tail import run_shared_tail
+from icr_rag.scoring import kept_states
 
 QUERY = "what is b?"
 DOCUMENTS = ["abc def", "hello there, this one is longer " * 3, "zzz", "b is a letter", "é ü"]
@@ -27,6 +28,8 @@ WAYS = {
 
 
 def reranker(name="llama", **fields):
+    # As in a process of its own: rerankers on the same weights share what is kept.
+    kept_states._stores.clear()
     return Reranker.from_model(tiny_model(name), byte_tokenizer(), **fields)
 
 

@@ -159,7 +159,7 @@ def estimate_cost(config: RerankerConfig, whole: Any, text_config: Any, dtype: A
     import torch
     import transformers
 
-    from icr_rag.model.loading import truncated_config
+    from icr_rag.model.cut import truncated_config
     from icr_rag.scoring.registry import needs_lm_head
     from icr_rag.selection import select_heads
 

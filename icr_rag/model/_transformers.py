@@ -64,6 +64,19 @@ def _takes_positions(kind: type[nn.Module]) -> bool:
     return anything or "position_ids" in parameters
 
 
+def logits_to_keep(model: nn.Module, rows: torch.Tensor) -> tuple[bool, dict[str, Any]]:
+    """Whether the forward pass of ``model`` can be told which rows' logits to make, and the
+    argument that tells it. All of 5.x, but not every model."""
+    if _keeps_logits(type(model)):
+        return True, {"logits_to_keep": rows}
+    return False, {}
+
+
+@functools.cache
+def _keeps_logits(kind: type[nn.Module]) -> bool:
+    return "logits_to_keep" in inspect.signature(kind.forward).parameters
+
+
 def with_cache(model: nn.Module, cache: Any) -> dict[str, Any]:
     """Keyword arguments that make ``model`` continue ``cache`` and add to it."""
     return {cache_argument(model): cache, "use_cache": True}

@@ -17,7 +17,16 @@ import torch
 
 from icr_rag.errors import NonFiniteScoreError, UnsupportedModelError
 from icr_rag.model import tap
-from icr_rag.model.forward import Tail, check_finite, input_device, run_pass, within_memory
+from icr_rag.model._transformers import logits_to_keep
+from icr_rag.model.anatomy import Anatomy
+from icr_rag.model.forward import (
+    Tail,
+    check_finite,
+    check_read,
+    input_device,
+    run_pass,
+    within_memory,
+)
 from icr_rag.model.reading import READINGS, DocumentReader
 from icr_rag.model.states import make_states, repeat_states
 from icr_rag.model.view import find_decoder, make_causal_view, make_view
@@ -108,12 +117,19 @@ def run_batch(
         return BatchResult()
     tap.register()
     last = None if reduce is not None or not heads else max(heads)
+    anatomy = engine.anatomy(last)
+    if heads:
+        anatomy.check_readable(sorted(heads))
     view = make_view(engine.decoder, last + 1) if last is not None else causal_view(engine)
     device = input_device(engine.decoder)
     what = f"prompts of up to {max(map(len, batch.bodies))} tokens"
 
     def run(size: int) -> BatchResult:
         arguments = (engine, view, batch, heads, token_mask, readings, reduce, last, size)
+        if anatomy.way != "packed":
+            from icr_rag.model.batch_of_one import OneByOneRunner
+
+            return OneByOneRunner(*arguments).run()
         if states is None:
             return Runner(*arguments).run()
         from icr_rag.model.state_batch import StatesRunner
@@ -157,6 +173,7 @@ class Runner:
         size: int,
     ) -> None:
         self.kernel = engine.kernel
+        self.anatomy: Anatomy = engine.anatomy(last)
         self.decoder = engine.decoder
         self.view = view
         # Without the LM head, for passes whose logits nobody asks for.
@@ -224,7 +241,8 @@ class Runner:
         for begin in range(0, len(token_ids), self.size):
             part = token_ids[begin : begin + self.size]
             positions = range(start + begin, start + begin + len(part))
-            self._call(self.inner, tap.Pass(self.kernel, self.last), [part], [positions], cache)
+            current = tap.Pass(self.kernel, self.last, expected=self.anatomy.expected(self.last))
+            self._call(self.inner, current, [part], [positions], cache)
 
     def _run_long(self, head: Any, member: int) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         """One prompt, in chunks; only its last token goes with the tails."""
@@ -296,31 +314,32 @@ class Runner:
             padding_start=padding_start,
             tails=tails,
             reader=reader,
+            expected=self.anatomy.expected(self.last),
         )
+        reduced = None
         if self.reduce is None:
             self._call(self.inner, current, rows, positions, cache)
-            reduced = None
         else:
             keep = torch.arange(stem - 1, stem + len(self.tail_ids), device=self.device)
-            output = self._call(self.view, current, rows, positions, cache, logits_to_keep=keep)
-            reduced = self.reduce(output.logits.float()).cpu()
-            if not bool(torch.isfinite(reduced).all()):
-                raise NonFiniteScoreError(
-                    f"{type(self.decoder).__name__} gave NaN or infinite likelihoods; load it "
-                    "with dtype='float32' or 'bfloat16'"
-                )
+            kept, limit = logits_to_keep(self.view, keep)
+            output = self._call(self.view, current, rows, positions, cache, **limit)
+            reduced = self._reduced(self.reduce, output.logits if kept else output.logits[:, keep])
         return self._readings(reader, len(members)), reduced
+
+    def _reduced(self, reduce: Reduce, logits: torch.Tensor) -> torch.Tensor:
+        reduced = reduce(logits.float()).cpu()
+        if not bool(torch.isfinite(reduced).all()):
+            raise NonFiniteScoreError(
+                f"{type(self.decoder).__name__} gave NaN or infinite likelihoods; load it "
+                "with dtype='float32' or 'bfloat16'"
+            )
+        return reduced
 
     def _readings(self, reader: DocumentReader | None, count: int) -> list[torch.Tensor]:
         if reader is None or self.heads is None:
             return []
         layers = sorted(self.heads)
-        missing = [layer for layer in layers if layer not in reader.readings]
-        if missing:
-            raise UnsupportedModelError(
-                f"layers {missing} of {type(self.decoder).__name__} have no softmax attention to "
-                f"read; choose layers among {sorted(reader.readings)}"
-            )
+        check_read(self.decoder, layers, reader)
         found = [
             torch.cat([reader.readings[layer][prompt] for layer in layers], dim=1)
             for prompt in range(count)

@@ -8,7 +8,7 @@ query costs the same however many documents there are, but for the dot products.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +16,15 @@ import torch
 
 from icr_rag.model import tap
 from icr_rag.model.document_states import DocumentStates
-from icr_rag.model.forward import input_device, run_pass
+from icr_rag.model.forward import check_read, input_device, run_pass
 from icr_rag.model.reading import DocumentReader, TokenReader
-from icr_rag.model.shared_tail import IndependentPrompt, check_read, pack_tails
+from icr_rag.model.shared_tail import IndependentPrompt, pack_tails
 from icr_rag.model.states import repeat_states
 from icr_rag.model.view import make_view
 from icr_rag.states.store import StateStore, StoredStates
 
 if TYPE_CHECKING:
-    from icr_rag.model.loading import Engine
+    from icr_rag.model.engine import Engine
 
 
 class DocumentKeys(DocumentStates):
@@ -34,7 +34,7 @@ class DocumentKeys(DocumentStates):
         engine: the model.
         head_ids: the beginning that all prompts share.
         heads: layer -> heads that are read, None for all of that layer.
-        store: keeps the keys.
+        open_store: as in `DocumentStates`.
     """
 
     def __init__(
@@ -42,9 +42,9 @@ class DocumentKeys(DocumentStates):
         engine: Engine,
         head_ids: Sequence[int],
         heads: Mapping[int, Sequence[int] | None],
-        store: StateStore,
+        open_store: Callable[[], StateStore],
     ) -> None:
-        super().__init__(engine, head_ids, max(heads), store)
+        super().__init__(engine, head_ids, max(heads), open_store)
         self.heads = heads
 
     def _cut(self, cache: Any, number: int, tokens: slice) -> StoredStates:
@@ -121,6 +121,9 @@ def run_blind_tail(
         UnsupportedModelError: if a layer did not come by the attention tap.
     """
     tap.register()
+    anatomy = engine.anatomy(layers[-1])
+    anatomy.check_readable(layers)
+    anatomy.check_own_keys(layers)
     found, run = states.states(prompt.bodies)
     before = len(prompt.head_ids)
     cache = repeat_states(states.head(), 1, before + prompt.tail_tokens)
@@ -135,11 +138,12 @@ def run_blind_tail(
         start=start,
         tails=packed,
         reader=reader,
+        expected=anatomy.expected(layers[-1]),
         beside=Beside(_side_by_side(states, cache, found), places, positions),
     )
     view = make_view(engine.decoder, layers[-1] + 1)
     run_pass(view, current, [token_ids], [positions], cache, input_device(engine.decoder))
-    check_read(engine, layers, reader)
+    check_read(engine.decoder, layers, reader)
     return run + prompt.tail_tokens
 
 

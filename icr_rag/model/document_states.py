@@ -27,7 +27,7 @@ from icr_rag.model.view import find_decoder, make_view
 from icr_rag.states.store import StateStore, StoredStates, state_key
 
 if TYPE_CHECKING:
-    from icr_rag.model.loading import Engine
+    from icr_rag.model.engine import Engine
 
 Ids = Sequence[int]
 
@@ -41,17 +41,41 @@ class DocumentStates:
         engine: the model.
         head_ids: the beginning that all prompts share; may be empty.
         last: the last layer that is kept, of which there are keys only; None: all layers, whole.
-        store: keeps states; its namespace names all that they depend on.
+        open_store: gives the store for the weights as they are; its namespace names all that
+            states depend on.
     """
 
-    def __init__(self, engine: Engine, head_ids: Ids, last: int | None, store: StateStore) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        head_ids: Ids,
+        last: int | None,
+        open_store: Callable[[], StateStore],
+    ) -> None:
         self.engine = engine
         self.head_ids = list(head_ids)
         self.last = last
-        self.store = store
+        self._open_store = open_store
+        self._store: StateStore | None = None
+        self._identity = ""
         self._head: Any = None
         count = engine.text_config.num_hidden_layers
         self._depth = count if last is None else last + 1
+
+    @property
+    def store(self) -> StateStore:
+        """Of the weights as they are now: adapters may have been switched, or weights changed."""
+        identity = self.engine.identity()
+        if self._store is None or identity != self._identity:
+            anatomy = self.engine.anatomy(self.last)
+            anatomy.check_keeps_documents()
+            self._expected = anatomy.expected(self.last)
+            #: Whether keys are all that the last layer's attention needs of earlier tokens.
+            self._keys_suffice = self.last in anatomy.own_keys
+            self._identity = identity
+            self._head = None
+            self._store = self._open_store()
+        return self._store
 
     def states(self, bodies: Sequence[Ids]) -> tuple[list[StoredStates], int]:
         """States of each body, and how many tokens had to be run for them.
@@ -59,20 +83,21 @@ class DocumentStates:
         Args:
             bodies: token ids, at least one token each; the same ids are run once.
         """
+        store = self.store
         keys = [state_key(body) for body in bodies]
         found: dict[str, StoredStates] = {}
         missing: dict[str, Ids] = {}
         for key, body in zip(keys, bodies, strict=True):
             if key in found or key in missing:
                 continue
-            stored = self.store.get(key)
+            stored = store.get(key)
             if stored is None or stored.tokens != len(body):
                 missing[key] = body
             else:
                 found[key] = stored
         for key, states in self._encode(missing):
             # As they are kept, so that a call gives the same scores now and later.
-            found[key] = self.store.put(key, states)
+            found[key] = store.put(key, states)
         # What comes from a file is on the CPU.
         device = input_device(self.engine.decoder)
         found = {key: states.to(device) for key, states in found.items()}
@@ -84,15 +109,18 @@ class DocumentStates:
         Returns:
             How many documents were encoded, and their tokens.
         """
+        store = self.store
         missing = {state_key(body): body for body in bodies}
-        missing = {key: body for key, body in missing.items() if key not in self.store}
+        missing = {key: body for key, body in missing.items() if key not in store}
         for key, states in self._encode(missing):
-            self.store.put(key, states)
+            store.put(key, states)
         return len(missing), sum(map(len, missing.values()))
 
     @torch.inference_mode()
     def head(self) -> Any:
-        """States of the head; run once."""
+        """States of the head; run once for weights as they are."""
+        # Notices whether they still are.
+        _ = self.store
         if self._head is None:
             tap.register()
             cache = make_states(len(self.head_ids))
@@ -156,7 +184,7 @@ class DocumentStates:
         for begin in range(0, len(rows[0]), size):
             part = [list(row[begin : begin + size]) for row in rows]
             where = range(start + begin, start + begin + len(part[0]))
-            current = tap.Pass(self.engine.kernel, self.last)
+            current = tap.Pass(self.engine.kernel, self.last, expected=self._expected)
             run_pass(view, current, part, [where] * len(part), cache,
                      input_device(self.engine.decoder))  # fmt: skip
 
@@ -166,7 +194,7 @@ class DocumentStates:
         for layer, states in enumerate(cache.layers[: self._depth]):
             key, value = states.stored()
             keys.append(key[number, :, tokens].clone())
-            if layer != self.last:
+            if layer != self.last or not self._keys_suffice:
                 values.append(value[number, :, tokens].clone())
         return StoredStates(tuple(keys), tuple(values))
 

@@ -5,12 +5,13 @@ Two rerankers with the same model settings share one `Engine`; it lives as long 
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from icr_rag.config import RerankerConfig
 from icr_rag.errors import MissingDependencyError, ModelLoadError
 from icr_rag.model.device import DtypeChoice, choose_dtype, resolve_device
 from icr_rag.model.embedded import EMBEDDED_MODELS, ensure_embedded_model
+from icr_rag.model.engine import Engine, default_chunk
 from icr_rag.scoring.registry import needs_lm_head
 from icr_rag.selection import select_heads
 
@@ -37,37 +39,10 @@ _LOAD_FIELDS = (
 )
 
 _engines: weakref.WeakValueDictionary[Any, Engine] = weakref.WeakValueDictionary()
-_engines_lock = threading.Lock()
-
-
-@dataclass
-class Engine:
-    """Weights in memory, with the lock that serialises their use.
-
-    Attributes:
-        decoder: the bare decoder, no LM head. Never modified.
-        causal: the whole causal LM around it; None where only attention is read.
-        tokenizer: its tokenizer.
-        text_config: configuration of the *whole* model (all its layers).
-        kernel: attention implementation underneath the tap.
-        dtype: number format of the weights and why it was chosen.
-        chunk: prefix tokens run at once; shrinks when an accelerator runs out of memory.
-        lock: held while the model or the tokenizer is used.
-    """
-
-    decoder: Any
-    tokenizer: Any
-    text_config: Any
-    kernel: str
-    dtype: DtypeChoice
-    chunk: int
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    causal: Any = None
-
-    @property
-    def device(self) -> str:
-        """Where the first weights are."""
-        return str(next(self.decoder.parameters()).device)
+#: What is being loaded -> the lock of who loads it: one model does not hold up another.
+_loading: dict[str, threading.Lock] = {}
+#: Held for look-ups only, never while something is loaded.
+_lock = threading.Lock()
 
 
 def resolve_source(config: RerankerConfig) -> str:
@@ -95,8 +70,12 @@ def load_engine(config: RerankerConfig) -> Engine:
         ModelLoadError: if the model, its tokenizer or its configuration cannot be loaded.
         ConfigError: if a setting does not fit the model or this machine.
     """
-    with _engines_lock:
-        return _load_or_share(config)
+    settings = config.model_dump(include=set(_LOAD_FIELDS), mode="json")
+    what = repr(sorted(settings.items()))
+    with _lock:
+        loading = _loading.setdefault(what, threading.Lock())
+    with loading:
+        return _load_or_share(config, what)
 
 
 def load_config(config: RerankerConfig) -> tuple[Any, Any, str]:
@@ -125,10 +104,17 @@ def _hub_arguments(config: RerankerConfig, source: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _load_or_share(config: RerankerConfig) -> Engine:
+def _load_or_share(config: RerankerConfig, what: str) -> Engine:
     import transformers
 
-    settings = config.model_dump(include=set(_LOAD_FIELDS), mode="json")
+    from icr_rag.model._transformers import without_leftovers
+    from icr_rag.model.cut import (
+        cut_changes_nothing,
+        drop_upper_layers,
+        restore_config,
+        truncated_config,
+    )
+
     whole, text_config, source = load_config(config)
     hub = _hub_arguments(config, source)
     # An LM head needs every layer; attention only those up to the last one read.
@@ -140,8 +126,9 @@ def _load_or_share(config: RerankerConfig) -> Engine:
         else max(select_heads(one, text_config).layers[-1] for one in readings) + 1
     )
 
-    key = repr((sorted(settings.items()), depth, whole_model))
-    engine = _engines.get(key)
+    key = repr((what, depth, whole_model))
+    with _lock:
+        engine = _engines.get(key)
     if engine is not None:
         return engine
 
@@ -157,17 +144,19 @@ def _load_or_share(config: RerankerConfig) -> Engine:
         raise MissingDependencyError(
             "attn_implementation='flash_attention_2' needs flash-attn: pip install flash-attn"
         )
+    loader: Any = transformers.AutoModelForCausalLM if whole_model else transformers.AutoModel
+    remote = {"trust_remote_code": True} if config.trust_remote_code else {}
+    cut = whole_model or cut_changes_nothing(whole, text_config, depth, loader, **remote)
     arguments: dict[str, Any] = {
-        "config": truncated_config(whole, text_config, depth),
+        "config": truncated_config(whole, text_config, depth) if cut else whole,
         "dtype": dtype.torch_dtype,
         "attn_implementation": "eager" if kernel == "sdpa" else kernel,
         "quantization_config": _quantization(config),
         "device_map": config.device_map if config.device_map is not None else {"": device},
         **hub,
     }
-    with _explained(config, source), _quiet():
+    with _explained(config, source), without_leftovers():
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **hub)
-        loader: Any = transformers.AutoModelForCausalLM if whole_model else transformers.AutoModel
         model, report = loader.from_pretrained(source, output_loading_info=True, **arguments)
     if report["missing_keys"] or report["mismatched_keys"]:
         wrong = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
@@ -178,11 +167,16 @@ def _load_or_share(config: RerankerConfig) -> Engine:
     from icr_rag.model.view import find_decoder
 
     model.eval().requires_grad_(False)
+    if not cut:
+        drop_upper_layers(model, depth)
+    elif not whole_model:
+        restore_config(model, text_config)
     decoder = find_decoder(model)
     chunk = default_chunk(decoder)
-    engine = Engine(decoder, tokenizer, text_config, kernel, dtype, chunk)
+    engine = Engine(decoder, own_tokenizer(tokenizer), text_config, kernel, dtype, chunk)
     engine.causal = model if whole_model else None
-    _engines[key] = engine
+    with _lock:
+        _engines[key] = engine
     return engine
 
 
@@ -193,20 +187,34 @@ _foreign_locks: weakref.WeakKeyDictionary[Any, threading.RLock] = weakref.WeakKe
 def engine_from_model(model: Any, tokenizer: Any, kernel: str) -> Engine:
     """An engine around weights that are already loaded. Nothing is copied or changed.
 
+    Rerankers on the same model and tokenizer share it.
+
     Raises:
-        UnsupportedModelError: if it is not a decoder-only transformers model.
+        UnsupportedModelError: if it is not a decoder-only transformers model, or has an adapter
+            that stands outside of the decoder.
     """
+    from icr_rag.model.adapters import check_adapters
     from icr_rag.model.view import find_decoder
 
+    check_adapters(model)
     decoder = find_decoder(model)
+    causal = model if _has_lm_head(model) else None
+    # What is given is kept alive by the engine, so that its address stays its own.
+    key = id(decoder), id(causal), id(tokenizer), kernel
+    with _lock:
+        engine = _engines.get(key)
+        if engine is not None:
+            return engine
+        lock = _foreign_locks.setdefault(decoder, threading.RLock())
     parameter = next(decoder.parameters())
     dtype = DtypeChoice(str(parameter.dtype).removeprefix("torch."), "as the model was loaded")
-    with _engines_lock:
-        lock = _foreign_locks.setdefault(decoder, threading.RLock())
     chunk = default_chunk(decoder)
-    engine = Engine(decoder, tokenizer, decoder.config, kernel, dtype, chunk, lock)
-    engine.causal = model if _has_lm_head(model) else None
-    return engine
+    own = own_tokenizer(tokenizer)
+    engine = Engine(decoder, own, decoder.config, kernel, dtype, chunk, lock)
+    engine.causal = causal
+    engine.given = (model, tokenizer)
+    with _lock:
+        return _engines.setdefault(key, engine)
 
 
 def _has_lm_head(model: Any) -> bool:
@@ -214,35 +222,30 @@ def _has_lm_head(model: Any) -> bool:
     return callable(find) and find() is not None
 
 
-def default_chunk(decoder: Any) -> int:
-    """Prefix tokens run at once.
+def own_tokenizer(tokenizer: Any) -> Any:
+    """A copy of a tokenizer that nobody else uses, with neither truncation nor padding.
 
-    The more, the fewer tokens are attended in vain above the diagonal; the bound is the memory
-    of the largest activation, the MLP's, of which about three are alive at once.
+    A fast tokenizer keeps both as state: whoever calls it with other ones changes them for all.
     """
-    parameter = next(decoder.parameters())
-    budget = 3 * 2**22 if parameter.device.type == "cpu" else 2**27  # elements
-    widest: int = max(
-        getattr(decoder.config, "intermediate_size", None) or 0, 4 * decoder.config.hidden_size
-    )
-    return max(256, min(4096, budget // (3 * widest)))
+    for attempt in range(_ATTEMPTS):
+        try:
+            own = copy.deepcopy(tokenizer)
+            break
+        # "Already borrowed": another thread is setting them at this moment.
+        except RuntimeError as error:
+            if attempt + 1 == _ATTEMPTS:
+                raise ModelLoadError(
+                    f"{type(tokenizer).__name__} cannot be copied: {error}"
+                ) from error
+            time.sleep(0.01 * (attempt + 1))
+    backend = getattr(own, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_truncation()
+        backend.no_padding()
+    return own
 
 
-def truncated_config(whole: Any, text_config: Any, depth: int) -> Any:
-    """A copy of a model's configuration for the first ``depth`` layers of its decoder."""
-    import copy
-
-    from icr_rag.model.view import truncate_config
-
-    short = truncate_config(text_config, depth)
-    if text_config is whole:
-        return short
-    # A multimodal configuration holds the text one.
-    whole = copy.copy(whole)
-    for name, value in vars(whole).items():
-        if value is text_config:
-            setattr(whole, name, short)
-    return whole
+_ATTEMPTS = 20
 
 
 def _quantization(config: RerankerConfig) -> Any:
@@ -273,27 +276,3 @@ def _explained(config: RerankerConfig, source: str) -> Iterator[None]:
             f"{'' if source == config.model else f' from {source}'}: {reason} -- `model` takes a "
             "hub name, a local Hugging Face folder, a .gguf file or 'smollm2-135m'"
         ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from reporting the upper layers as weights left over.
-
-    Leaving them out is the point; missing weights are checked and are an error.
-    """
-    import logging
-
-    names = (
-        "transformers.modeling_utils",
-        "transformers.utils.loading_report",
-        "transformers.distributed.tensor_parallel",
-    )
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from icr_rag.errors import UnsupportedModelError
 from icr_rag.model import tap
 from icr_rag.model.document_states import DocumentStates, gather_list
-from icr_rag.model.forward import Tail, input_device, run_pass
+from icr_rag.model.forward import Tail, check_read, input_device, run_pass
 from icr_rag.model.reading import DocumentReader, TokenReader
 from icr_rag.model.view import make_view
 
@@ -70,6 +69,8 @@ def run_shared_tail(
         UnsupportedModelError: if a layer did not come by the attention tap.
     """
     tap.register()
+    anatomy = engine.anatomy(layers[-1])
+    anatomy.check_readable(layers)
     last = layers[-1]
     found, run = states.states(prompt.bodies)
     before = len(prompt.head_ids)
@@ -90,10 +91,11 @@ def run_shared_tail(
         start=start,
         tails=packed,
         reader=reader,
+        expected=anatomy.expected(layers[-1]),
     )
     view = make_view(engine.decoder, last + 1)
     run_pass(view, current, [token_ids], [positions], cache, input_device(engine.decoder))
-    check_read(engine, layers, reader)
+    check_read(engine.decoder, layers, reader)
     return run + prompt.tail_tokens
 
 
@@ -111,13 +113,3 @@ def pack_tails(
         token_ids += part
         positions += range(after, after + len(part))
     return token_ids, positions, packed
-
-
-def check_read(engine: Any, layers: Sequence[int], reader: TokenReader | DocumentReader) -> None:
-    """Raise `UnsupportedModelError` if a layer did not come by the attention tap."""
-    missing = [layer for layer in layers if layer not in reader.readings]
-    if missing:
-        raise UnsupportedModelError(
-            f"layers {missing} of {type(engine.decoder).__name__} have no softmax attention to "
-            f"read; choose layers among {sorted(reader.readings)}"
-        )

@@ -41,7 +41,7 @@ def find_decoder(model: nn.Module) -> nn.Module:
     # Text parts of multimodal models stand one or two levels down.
     candidates += [child for _, child in model.named_modules() if _names_text_model(child)]
     for candidate in candidates:
-        if _layer_list_name(candidate) is not None:
+        if layer_list_name(candidate) is not None:
             return candidate
     raise UnsupportedModelError(
         f"{type(model).__name__} has no list of decoder layers; pass a decoder-only transformers "
@@ -56,14 +56,14 @@ def _names_text_model(module: nn.Module) -> bool:
 
 def decoder_layers(decoder: nn.Module) -> nn.ModuleList:
     """The decoder's list of layers."""
-    name = _layer_list_name(decoder)
+    name = layer_list_name(decoder)
     if name is None:
         raise UnsupportedModelError(f"{type(decoder).__name__} has no list of decoder layers")
     layers: nn.ModuleList = getattr(decoder, name)
     return layers
 
 
-def _layer_list_name(module: nn.Module) -> str | None:
+def layer_list_name(module: nn.Module) -> str | None:
     """Name of the child list of decoder layers: as many as the configuration says, or, where
     only the lower ones are loaded, the longest whose modules know which layer they are."""
     count = getattr(getattr(module, "config", None), "num_hidden_layers", None)

@@ -14,8 +14,9 @@ from collections.abc import Callable, Collection, Sequence
 import torch
 
 from icr_rag.config import RerankerConfig
+from icr_rag.model.anatomy import Anatomy
+from icr_rag.model.engine import Engine
 from icr_rag.model.forward import input_device, read_documents, read_tails, within_memory
-from icr_rag.model.loading import Engine
 from icr_rag.model.reading import READINGS
 from icr_rag.prompts import Prompt, PromptBuilder
 from icr_rag.scoring.base import Cost
@@ -137,6 +138,7 @@ class AttentionScorer:
                 kernel=self.engine.kernel,
                 chunk=chunk,
                 sum_heads=sum_heads,
+                anatomy=self._anatomy(),
             )
 
         return self._within_memory(call, prompt)
@@ -156,9 +158,15 @@ class AttentionScorer:
                 needed=needed,
                 kernel=self.engine.kernel,
                 chunk=chunk,
+                anatomy=self._anatomy(),
             )
 
         return torch.cat(self._within_memory(call, prompt), dim=1)
+
+    def _anatomy(self) -> Anatomy:
+        anatomy = self.engine.anatomy(self.layers[-1])
+        anatomy.check_readable(self.layers)
+        return anatomy
 
     def _within_memory(
         self, call: Callable[[int], list[torch.Tensor]], prompt: Prompt

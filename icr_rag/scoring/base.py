@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from icr_rag.model.loading import Engine
+    from icr_rag.model.engine import Engine
 
 #: A query or a document as token ids.
 Ids = Sequence[int]

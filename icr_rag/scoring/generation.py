@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from icr_rag.config import RerankerConfig
 from icr_rag.model.batch import PromptBatch
+from icr_rag.model.engine import Engine
 from icr_rag.model.generation import generate
-from icr_rag.model.loading import Engine
 from icr_rag.scoring.base import Cost, Ids
 from icr_rag.scoring.likelihood import count_batch
 from icr_rag.scoring.parsing import parse_choice, parse_permutation, parse_yes_no

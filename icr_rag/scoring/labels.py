@@ -15,7 +15,7 @@ import torch
 
 from icr_rag.config import RerankerConfig
 from icr_rag.model.batch import run_batch
-from icr_rag.model.loading import Engine
+from icr_rag.model.engine import Engine
 from icr_rag.scoring.base import Cost, Ids
 from icr_rag.scoring.label_tokens import LabelTokens
 from icr_rag.scoring.likelihood import count_batch

@@ -19,7 +19,7 @@ import torch
 from icr_rag.config import RerankerConfig
 from icr_rag.model.batch import BatchResult, Reduce, run_batch
 from icr_rag.model.document_states import DocumentStates
-from icr_rag.model.loading import Engine
+from icr_rag.model.engine import Engine
 from icr_rag.model.reading import READINGS, WITH_NULL
 from icr_rag.scoring.base import Cost, Ids
 from icr_rag.scoring.head_scores import HeadScores

@@ -13,7 +13,7 @@ from icr_rag.errors import ConfigError
 
 if TYPE_CHECKING:
     from icr_rag.config import RerankerConfig
-    from icr_rag.model.loading import Engine
+    from icr_rag.model.engine import Engine
 
 #: Mechanism -> the frameworks that it goes with; ``framework="auto"`` is the first.
 FRAMEWORKS: dict[str, tuple[str, ...]] = {

@@ -17,8 +17,8 @@ import torch
 from icr_rag.config import RerankerConfig
 from icr_rag.model.blind_tail import DocumentKeys, run_blind_tail
 from icr_rag.model.document_states import DocumentStates
+from icr_rag.model.engine import Engine
 from icr_rag.model.forward import SMALLEST_CHUNK, check_finite, input_device, within_memory
-from icr_rag.model.loading import Engine
 from icr_rag.model.reading import READINGS, WITH_NULL, DocumentReader, TokenReader
 from icr_rag.model.shared_tail import IndependentPrompt, run_shared_tail
 from icr_rag.prompts import IndependentPrompts

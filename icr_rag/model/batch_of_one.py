@@ -1,0 +1,52 @@
+"""A batch whose prompts cannot be padded or packed: each is run by itself; see `one_by_one`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from icr_rag.model.batch import Runner
+from icr_rag.model.one_by_one import follow
+from icr_rag.model.reading import DocumentReader
+from icr_rag.types import Span
+
+
+class OneByOneRunner(Runner):
+    """As `Runner`, for models whose layers keep more than keys and values."""
+
+    def _head(self) -> Any:
+        return None
+
+    def _groups(self) -> list[list[int]]:
+        return [[member] for member in range(len(self.batch.bodies))]
+
+    def _tokens(self) -> int:
+        tail = len(self.tail_ids)
+        before = len(self.batch.head_ids)
+        again = len(self.batch.tails) if self.anatomy.way == "whole" else 1
+        return sum(max(1, again) * (before + len(body)) + tail for body in self.batch.bodies)
+
+    def _run_long(self, head: Any, member: int) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+        before = len(self.batch.head_ids)
+        reader = None
+        if self.heads:
+            spans = [Span(before + a, before + b) for a, b in self.batch.spans[member]]
+            reader = DocumentReader(self.heads, [spans], self.token_mask, needed=self.needed)
+        logits = follow(
+            self.view if self.reduce is not None else self.inner,
+            self.anatomy,
+            self.kernel,
+            self.last,
+            [*self.batch.head_ids, *self.batch.bodies[member]],
+            self.batch.tails,
+            reader,
+            chunk=self.size,
+            device=self.device,
+            config=self.decoder.config,
+            logits=self.reduce is not None,
+        )
+        reduced = None
+        if self.reduce is not None and logits is not None:
+            reduced = self._reduced(self.reduce, logits)
+        return self._readings(reader, 1), reduced

@@ -1,0 +1,108 @@
+"""Weights in memory, and what must be known of them to run them right."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from icr_rag.model.anatomy import Anatomy
+from icr_rag.model.device import DtypeChoice
+
+
+@dataclass
+class Engine:
+    """Weights in memory, with the lock that serialises their use.
+
+    Attributes:
+        decoder: the bare decoder, no LM head. Never modified.
+        causal: the whole causal LM around it; None where only attention is read.
+        tokenizer: a copy of its own, so that neither its users' truncation nor padding is ours.
+        text_config: configuration of the *whole* model (all its layers).
+        kernel: attention implementation underneath the tap.
+        dtype: number format of the weights and why it was chosen.
+        chunk: prefix tokens run at once; shrinks when an accelerator runs out of memory.
+        lock: held while the model or the tokenizer is used.
+        given: what a caller handed in (model, tokenizer), kept alive; None: loaded here.
+    """
+
+    decoder: Any
+    tokenizer: Any
+    text_config: Any
+    kernel: str
+    dtype: DtypeChoice
+    chunk: int
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    causal: Any = None
+    given: Any = None
+    _anatomies: dict[int | None, Anatomy] = field(default_factory=dict)
+    _identity: str = ""
+    _fingerprints: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def device(self) -> str:
+        """Where the first weights are."""
+        return str(next(self.decoder.parameters()).device)
+
+    def anatomy(self, last: int | None) -> Anatomy:
+        """How the model runs up to a layer: proven on first use, which costs a few short passes.
+
+        Args:
+            last: the last layer that is read; None: the whole causal LM, or, without one, all
+                layers there are.
+
+        Raises:
+            UnsupportedModelError: if it does not give here what it gives by itself.
+        """
+        from icr_rag.model.proof import prove
+        from icr_rag.model.view import decoder_layers
+
+        loaded = len(decoder_layers(self.decoder))
+        whole = last is None and self.causal is not None
+        # Of weights that were loaded here all are used; of a caller's only the lower layers.
+        depth = loaded if last is None or self.given is None else last + 1
+        key = None if whole else depth
+        with self.lock:
+            known = self._anatomies.get(key)
+            if known is None:
+                model = self.causal if whole else self.decoder
+                known = prove(model, depth, self.kernel, whole=whole)
+                self._anatomies[key] = known
+            return known
+
+    def identity(self) -> str:
+        """Changes whenever the weights, or an adapter on them, have; see `weights_identity`."""
+        from icr_rag.model.fingerprint import weights_identity
+
+        with self.lock:
+            found = weights_identity(self.decoder)
+            if found != self._identity:
+                self._identity = found
+                self._fingerprints.clear()
+            return found
+
+    def fingerprint(self, layers: int) -> str:
+        """Digest of the weights as they are now; read again only after a change."""
+        from icr_rag.model.fingerprint import weights_fingerprint
+
+        with self.lock:
+            self.identity()
+            if layers not in self._fingerprints:
+                self._fingerprints[layers] = weights_fingerprint(self.decoder, layers)
+            return self._fingerprints[layers]
+
+
+def default_chunk(decoder: Any) -> int:
+    """Prefix tokens run at once.
+
+    The more, the fewer tokens are attended in vain above the diagonal; the bound is the memory
+    of the largest activation, the MLP's, of which about three are alive at once.
+    """
+    parameter = next(decoder.parameters())
+    budget = 3 * 2**22 if parameter.device.type == "cpu" else 2**27  # elements
+    config = decoder.config
+    inner = getattr(config, "intermediate_size", None) or 0
+    # One number, or one per layer.
+    widest = max([*inner] if isinstance(inner, (list, tuple)) else [inner])
+    widest = max(widest, 4 * config.hidden_size)
+    return max(256, min(4096, budget // (3 * widest)))
