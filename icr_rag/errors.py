@@ -12,6 +12,7 @@
     ├── DeviceMemoryError (RuntimeError) the accelerator has too little memory
     ├── NonFiniteScoreError (ArithmeticError)  the model produced NaN or infinity
     ├── ClosedError (RuntimeError)       the reranker was closed
+    ├── ForkedError (RuntimeError)       the process was forked after a model had run
     ├── DataError (ValueError)           a file of documents, runs or judgements is malformed
     └── MissingDependencyError (ImportError)   an optional package is not installed
 
@@ -63,6 +64,10 @@ class NonFiniteScoreError(ICRError, ArithmeticError):
 
 class ClosedError(ICRError, RuntimeError):
     """The reranker was used after ``close()``."""
+
+
+class ForkedError(ICRError, RuntimeError):
+    """The process was forked after a model had run in its parent, and could not compute."""
 
 
 class DataError(ICRError, ValueError):

@@ -7,13 +7,11 @@ and cut, choose windows (`frameworks`), score each window (`scoring`), put the r
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from icr_rag.cascade import read_again, second_config
@@ -22,6 +20,7 @@ from icr_rag.errors import ClosedError, ConfigError, InputError
 from icr_rag.inputs import RankInputs, check_documents, check_query, check_retrieval_scores
 from icr_rag.ranking import Scored, make_ranking, select, unread
 from icr_rag.types import AttentionReading, Document, DocumentLike, Encoded, Ranking, Usage
+from icr_rag.worker import Worker
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -49,10 +48,11 @@ class Reranker:
         base = RerankerConfig() if config is None else config
         self.config = base.replace(**fields) if fields else base
         self._foreign: tuple[Any, Any] | None = None
-        self._lock = threading.Lock()
-        self._scorer: Any = None
-        self._second: Any = None
-        self._executor: ThreadPoolExecutor | None = None
+        #: Held while the scorers are made, which may load the model: never on an event loop.
+        self._making = threading.RLock()
+        #: The scorer, and that of a cascade's second reading.
+        self._scorers: tuple[Any, Any | None] | None = None
+        self._worker = Worker()
         self._closed = False
 
     @classmethod
@@ -165,7 +165,8 @@ class Reranker:
             retrieval_scores = check_retrieval_scores(retrieval_scores, len(given))
         if not any(document.content.strip() for document in given):
             return select(unread(len(given)), given, config, retrieval_scores), Usage()
-        scorer = scorer or self._ensure_scorer()
+        own, second = self._ensure_scorers()
+        scorer = scorer or own
         loaded = time.perf_counter()
 
         inputs = RankInputs(scorer, config, query, given)
@@ -175,8 +176,8 @@ class Reranker:
         ranked = rank_inputs(scorer, config, inputs, cost)
         ranked = with_prior(ranked, scorer.first_stage_weight, inputs.gather(retrieval_scores))
         truncated = set(inputs.truncated)
-        if self._second is not None:
-            ranked, cut = read_again(self._second, config, ranked, query, inputs, given, cost)
+        if second is not None:
+            ranked, cut = read_again(second, config, ranked, query, inputs, given, cost)
             truncated |= cut
         scored = inputs.spread(ranked.order, ranked.scores, ranked.groups)
         scored = select(scored, given, config, retrieval_scores)
@@ -184,7 +185,7 @@ class Reranker:
         cost.seconds["total"] = time.perf_counter() - started
         usage = Usage(
             tokens=cost.tokens,
-            layers=tuple(sorted({*scorer.layers, *(self._second.layers if self._second else ())})),
+            layers=tuple(sorted({*scorer.layers, *(second.layers if second else ())})),
             windows=cost.windows,
             truncated=tuple(sorted(truncated)),
             query_truncated=inputs.query_truncated,
@@ -207,18 +208,10 @@ class Reranker:
 
         A cancelled call that has started finishes in its thread and its result is dropped.
         """
-        with self._lock:
-            self._check_open()
-            if self._executor is None:
-                # One worker: calls take turns on the model anyway, and waiting ones can be
-                # cancelled before they start.
-                self._executor = ThreadPoolExecutor(1, thread_name_prefix="icr_rag")
-            executor = self._executor
-        loop = asyncio.get_running_loop()
         call = functools.partial(
             self.rank, query, documents, top_n, retrieval_scores=retrieval_scores
         )
-        return await loop.run_in_executor(executor, call)
+        return await self._worker.run(call)
 
     def rank_many(
         self,
@@ -313,14 +306,15 @@ class Reranker:
         return self
 
     def close(self) -> None:
-        """Let go of the model. Memory is freed when no other reranker shares it."""
-        with self._lock:
-            self._closed = True
-            self._scorer = self._second = None
-            self._foreign = None
-            executor, self._executor = self._executor, None
-        if executor is not None:
-            executor.shutdown(wait=False, cancel_futures=True)
+        """Let go of the model. Memory is freed when no other reranker shares it.
+
+        A call that is under way ends as it would have; calls that wait raise `ClosedError`.
+        """
+        # No lock: a call that is loading goes on, and finds out when it is done.
+        self._closed = True
+        self._scorers = None
+        self._foreign = None
+        self._worker.close()
         _release_cached_memory()
 
     def __enter__(self) -> Reranker:
@@ -355,21 +349,38 @@ class Reranker:
         return f"Reranker({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
 
     def _ensure_scorer(self) -> Any:
-        with self._lock:
-            self._check_open()
-            if self._scorer is None:
-                from icr_rag.model.loading import engine_from_model, load_engine
-                from icr_rag.scoring.registry import make_scorer
+        return self._ensure_scorers()[0]
 
-                engine = (
-                    load_engine(self.config)
-                    if self._foreign is None
-                    else engine_from_model(*self._foreign, self.config.attn_implementation)
-                )
-                self._scorer = make_scorer(engine, self.config)
-                again = second_config(self.config)
-                self._second = None if again is None else make_scorer(engine, again)
-            return self._scorer
+    def _ensure_scorers(self) -> tuple[Any, Any | None]:
+        """Both scorers, or an error: a cascade whose second one cannot be made does not rank."""
+        found = self._scorers
+        if found is None:
+            with self._making:
+                found = self._scorers or self._make_scorers()
+                self._check_open()
+                self._scorers = found
+        self._check_open()
+        from icr_rag.model.forking import check_process
+
+        check_process(found[0].engine.device)
+        return found
+
+    def _make_scorers(self) -> tuple[Any, Any | None]:
+        self._check_open()
+        from icr_rag.model.forking import check_process
+        from icr_rag.model.loading import engine_from_model, load_engine
+        from icr_rag.scoring.registry import make_scorer
+
+        check_process("cpu")
+        foreign = self._foreign
+        engine = (
+            load_engine(self.config)
+            if foreign is None
+            else engine_from_model(*foreign, self.config.attn_implementation)
+        )
+        again = second_config(self.config)
+        second = None if again is None else make_scorer(engine, again)
+        return make_scorer(engine, self.config), second
 
     def _check_open(self) -> None:
         if self._closed:

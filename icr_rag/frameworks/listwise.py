@@ -26,7 +26,8 @@ def rank_listwise(
     Args:
         count: how many items.
         score: scores of the items of one window, given in their present order, best first.
-        fits: whether these items fit in one prompt. Any two items must.
+        fits: whether these items fit in one prompt. Any one item must. Where two neighbours do
+            not, the window ends between them: those above stay above.
         window: most items in one window; None: as many as fit.
         stride: how many places windows move up; None: half of the window at hand.
     """
@@ -42,14 +43,14 @@ def rank_listwise(
         order[start:end] = [items[i] for i in stable_order([scores[item] for item in items])]
         if start == 0:
             break
-        # The best of this window compete again in the next one. It must take in at least one
-        # new item, or the windows would never reach the top.
+        # The best of this window compete again in the next one, which must take in at least one
+        # new item, or the windows would never reach the top: where no carried item leaves room
+        # for one, none is carried.
         size = end - start
-        carried = max(1, size - (size // 2 if stride is None else min(stride, size - 1)))
-        while carried > 1 and not fits(order[start - 1 : start + carried]):
+        carried = size - (size // 2 if stride is None else min(stride, size - 1))
+        carried = max(1, carried if window is None else min(carried, window - 1))
+        while carried > 0 and not fits(order[start - 1 : start + carried]):
             carried -= 1
-        if window is not None:
-            carried = min(carried, window - 1)
         end = start + carried
         number += 1
     _lower_to_agree(order, scores, groups)

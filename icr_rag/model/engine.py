@@ -8,9 +8,10 @@ from typing import Any
 
 from icr_rag.model.anatomy import Anatomy
 from icr_rag.model.device import DtypeChoice
+from icr_rag.model.forking import remember
 
 
-@dataclass
+@dataclass(eq=False)
 class Engine:
     """Weights in memory, with the lock that serialises their use.
 
@@ -38,6 +39,9 @@ class Engine:
     _anatomies: dict[int | None, Anatomy] = field(default_factory=dict)
     _identity: str = ""
     _fingerprints: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        remember(self)
 
     @property
     def device(self) -> str:

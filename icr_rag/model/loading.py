@@ -21,6 +21,7 @@ from icr_rag.errors import MissingDependencyError, ModelLoadError
 from icr_rag.model.device import DtypeChoice, choose_dtype, resolve_device
 from icr_rag.model.embedded import EMBEDDED_MODELS, ensure_embedded_model
 from icr_rag.model.engine import Engine, default_chunk
+from icr_rag.model.forking import Turns
 from icr_rag.scoring.registry import needs_lm_head
 from icr_rag.selection import select_heads
 
@@ -39,8 +40,8 @@ _LOAD_FIELDS = (
 )
 
 _engines: weakref.WeakValueDictionary[Any, Engine] = weakref.WeakValueDictionary()
-#: What is being loaded -> the lock of who loads it: one model does not hold up another.
-_loading: dict[str, threading.Lock] = {}
+#: What is loaded -> whose turn it is: one model does not hold up another.
+_loading: dict[str, Turns] = {}
 #: Held for look-ups only, never while something is loaded.
 _lock = threading.Lock()
 
@@ -73,8 +74,8 @@ def load_engine(config: RerankerConfig) -> Engine:
     settings = config.model_dump(include=set(_LOAD_FIELDS), mode="json")
     what = repr(sorted(settings.items()))
     with _lock:
-        loading = _loading.setdefault(what, threading.Lock())
-    with loading:
+        turns = _loading.setdefault(what, Turns())
+    with turns.lock:
         return _load_or_share(config, what)
 
 
@@ -180,10 +181,6 @@ def _load_or_share(config: RerankerConfig, what: str) -> Engine:
     return engine
 
 
-#: One lock per model that was handed in, so that all rerankers on it share it.
-_foreign_locks: weakref.WeakKeyDictionary[Any, threading.RLock] = weakref.WeakKeyDictionary()
-
-
 def engine_from_model(model: Any, tokenizer: Any, kernel: str) -> Engine:
     """An engine around weights that are already loaded. Nothing is copied or changed.
 
@@ -205,7 +202,9 @@ def engine_from_model(model: Any, tokenizer: Any, kernel: str) -> Engine:
         engine = _engines.get(key)
         if engine is not None:
             return engine
-        lock = _foreign_locks.setdefault(decoder, threading.RLock())
+        # One lock per model that was handed in, so that all rerankers on it share it.
+        locks = (other.lock for other in _engines.values() if other.decoder is decoder)
+        lock = next(locks, None) or threading.RLock()
     parameter = next(decoder.parameters())
     dtype = DtypeChoice(str(parameter.dtype).removeprefix("torch."), "as the model was loaded")
     chunk = default_chunk(decoder)
@@ -214,6 +213,7 @@ def engine_from_model(model: Any, tokenizer: Any, kernel: str) -> Engine:
     engine.causal = causal
     engine.given = (model, tokenizer)
     with _lock:
+        # Another thread may have been faster; then its lock is the model's.
         return _engines.setdefault(key, engine)
 
 

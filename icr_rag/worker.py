@@ -1,0 +1,54 @@
+"""The one thread in which a reranker's asynchronous calls take turns."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from icr_rag.errors import ClosedError
+
+Result = TypeVar("Result")
+
+
+class Worker:
+    """Runs calls one after the other, so that waiting ones can be cancelled before they start.
+
+    Made when it is first used, and again in a forked process, where its thread does not exist.
+    No lock of it is ever held for longer than a look-up: an event loop may call it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
+        self._closed = False
+
+    async def run(self, call: Callable[[], Result]) -> Result:
+        """``call()`` in the thread.
+
+        Raises:
+            ClosedError: after `close`.
+        """
+        loop = asyncio.get_running_loop()
+        if self._process != os.getpid():
+            self._lock, self._executor = threading.Lock(), None
+            self._process = os.getpid()
+        with self._lock:
+            if self._closed:
+                raise ClosedError("this Reranker was closed; make a new one")
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(1, thread_name_prefix="icr_rag")
+            future = loop.run_in_executor(self._executor, call)
+        return await future
+
+    def close(self) -> None:
+        """Take no more calls. Those that wait still start, and find out what was closed."""
+        with self._lock:
+            self._closed = True
+            executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=False)
