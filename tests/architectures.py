@@ -14,6 +14,7 @@ VOCABULARY = 264
 LAYERS = 4
 
 _ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+_NOT_PER_LAYER = {"vocab_size_per_layer_input": 0, "hidden_size_per_layer_input": 0}
 _PER_LAYER = {"vocab_size_per_layer_input": VOCABULARY, "hidden_size_per_layer_input": 8}
 
 #: What every configuration, and each that it is composed of, is given, by whatever names it has.
@@ -89,10 +90,11 @@ KINDS = ("layer_types", "layers_block_type", "mlp_layer_types")
 
 #: What single models need besides.
 OWN: dict[str, dict[str, Any]] = {
-    "apertus1p5_text": {},
     "blt": {"encoder_hash_byte_group_vocab": 500, "cross_attn_k": 1},
     "codegen": {"rotary_dim": 4},
-    "cohere_compass_text": {"rope_parameters": _ROPE},
+    "cohere_compass_text": {
+        "rope_parameters": {"full_attention": _ROPE, "sliding_attention": _ROPE},
+    },
     "cpmant": {"dim_head": 8, "dim_ff": 48},
     "ctrl": {"dff": 48},
     "dbrx": {
@@ -103,10 +105,16 @@ OWN: dict[str, dict[str, Any]] = {
     },
     "deepseek_v4": {"o_lora_rank": 8, "o_groups": 2, "index_n_heads": 4, "index_head_dim": 8},
     "dots3_note_text": {"index_head_dim": 8, "index_n_heads": 4, "index_topk": 8,
+                        "swa_num_attention_heads": 4, "swa_num_key_value_heads": 4,
+                        "swa_q_lora_rank": 16, "swa_kv_lora_rank": 16, "swa_head_dim": 16,
+                        "swa_qk_nope_head_dim": 8, "swa_v_head_dim": 8, "head_dim": 16,
                         "shared_experts_intermediate_size": 16},
-    "dots3_note_vision": {"adapter_in_dim": 32, "adapter_out_dim": 32},
-    "dots3_note_audio": {"adapter_out_dim": 32},
-    "gemma4_assistant": {},
+    "dots3_note_vision_encoder": {"adapter_in_dim": 32, "adapter_out_dim": 32},
+    "dots3_note_audio_encoder": {"adapter_input_size": 32, "adapter_out_dim": 32},
+    "gemma4_assistant": {
+        "backbone_hidden_size": 32,
+        "text_config": {**_NOT_PER_LAYER, "num_kv_shared_layers": LAYERS},
+    },
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "qwen4_exp_text": {"indexer_n_heads": 4, "indexer_kv_heads": 1, "indexer_head_dim": 8,
                        "indexer_budget": 8, "indexer_compress_ratio": 1, "hc_lowrank": 8},
@@ -122,10 +130,22 @@ OWN: dict[str, dict[str, Any]] = {
     "longcat_flash": {"zero_expert_num": 2, "moe_topk": 2, "ffn_hidden_size": 48,
                       "expert_ffn_hidden_size": 16},
     "mamba2": {"num_heads": 8, "head_dim": 8},
-    "prophetnet": {},
     "reformer": {"is_decoder": True, "axial_pos_embds_dim": [16, 16], "axial_pos_shape": [16, 128],
                  "attention_head_size": 8, "feed_forward_size": 48, "attn_layers": ["local", "lsh"] * 2},
     "zaya": {"num_experts_per_tok": 1},
+}
+
+
+#: What a configuration needs that can not be made without any settings.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "gemma4_assistant": {"text_config": {"model_type": "gemma4_text", **_NOT_PER_LAYER}},
+}
+
+#: Model types that are not built, and why.
+UNBUILDABLE = {
+    "gemma3n": "its vision tower needs timm; gemma3n_text is built",
+    "musicgen": "the mapping names a configuration that its class does not take",
+    "musicgen_melody": "the mapping names a configuration that its class does not take",
 }
 
 
@@ -141,7 +161,7 @@ def tiny_config(name: str, **own: Any) -> Any:
 
 
 def _settings(kind: Any) -> dict[str, Any]:
-    base = kind()
+    base = kind(**DEFAULTS.get(kind.model_type, {}))
     found = {key: value for key, value in COMMON.items() if _has(base, key)}
     if _has(base, "kv_lora_rank"):
         found["num_key_value_heads"] = COMMON["num_attention_heads"]
@@ -156,7 +176,10 @@ def _settings(kind: Any) -> dict[str, Any]:
         if part is not None:
             found[name] = _settings(type(part))
             found[name]["model_type"] = part.model_type
-    return {**found, **OWN.get(kind.model_type, {})}
+    for key, value in OWN.get(kind.model_type, {}).items():
+        merges = isinstance(value, dict) and key in kind.sub_configs
+        found[key] = {**found.get(key, {}), **value} if merges else value
+    return found
 
 
 def _has(config: Any, key: str) -> bool:
