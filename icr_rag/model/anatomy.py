@@ -33,6 +33,11 @@ class Anatomy:
     attention_layers: frozenset[int]
     own_keys: frozenset[int]
 
+    @property
+    def own_attention(self) -> bool:
+        """Whether no layer attends by transformers' attention interface."""
+        return not self.attention_layers
+
     def expected(self, last: int | None) -> frozenset[int]:
         """Layers whose attention must come by in a pass that ends in layer ``last``."""
         if last is None:
@@ -41,10 +46,11 @@ class Anatomy:
 
     def check_readable(self, layers: Sequence[int]) -> None:
         """Raise `UnsupportedModelError` unless the attention of all these layers can be read."""
-        if not self.attention_layers:
+        if self.own_attention:
             raise UnsupportedModelError(
-                f"the attention of {self.name} does not go through transformers' attention "
-                "interface, so that it cannot be read; use scoring='likelihood' or another model"
+                f"{self.name} attends with code of its own, which does not go through transformers' "
+                "attention interface or does not say in which layer it is, so that its attention "
+                "cannot be read; use scoring='likelihood' or another model"
             )
         missing = sorted(set(layers) - self.attention_layers)
         if missing:

@@ -106,7 +106,8 @@ def follow(
     expected = anatomy.expected(last)
 
     def call(ids: Sequence[int], start: int, cache: Any, read: Reader | None) -> Any:
-        current = tap.Pass(kernel, last, reader=read, expected=expected)
+        current = tap.Pass(kernel, last, reader=read, adds_masks=anatomy.own_attention,
+                           expected=expected)  # fmt: skip
         where = range(start, start + len(ids))
         return run_pass(view, current, [ids], [where], cache, device)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,12 +21,19 @@ from torch import nn
 
 from icr_rag.errors import ICRError, UnsupportedModelError
 from icr_rag.model import tap
-from icr_rag.model._transformers import implementation, keeps_only_keys_and_values
+from icr_rag.model._transformers import (
+    attention_layers,
+    cache_argument,
+    implementation,
+    keeps_only_keys_and_values,
+)
 from icr_rag.model.anatomy import Anatomy, Way
 from icr_rag.model.forward import Tail, input_device, run_pass, run_tails
 from icr_rag.model.reading import TokenReader, attention_rows
 from icr_rag.model.states import make_mixed_states, make_states, stored_keys
 from icr_rag.model.view import find_decoder, make_causal_view, make_view, twin_of_depth
+
+Ids = Sequence[int]
 
 _PREFIX, _SHORT, _TAILS = 23, 14, (5, 4)
 #: Tokens of the prefix run at once; it does not divide the prefix.
@@ -119,9 +127,19 @@ class _Trial:
         self.prefix = [int(i) % rows for i in ids[:_PREFIX]]
         rest = [int(i) % rows for i in ids[_PREFIX:]]
         self.tails = [rest[: _TAILS[0]], rest[_TAILS[0] :]]
+        #: Layers whose attention came by in any pass.
+        self.seen: set[int] = set()
+        self.adds_masks = False
 
     def anatomy(self) -> Anatomy:
         """The first way in which the model gives what it gives by itself."""
+        if not attention_layers(self.decoder.config):
+            raise UnsupportedModelError(
+                f"{type(self.model).__name__} has no attention (all its layers keep a recurrent "
+                "state, as state-space models do) and cannot be ranked with; use a model with "
+                "attention"
+            )
+        cache_argument(self.model)
         prefix = slice(0, _PREFIX)
         if not _same(self.references[0][prefix], self.references[1][prefix], self.exact):
             raise UnsupportedModelError(
@@ -130,15 +148,28 @@ class _Trial:
             )
         plain = keeps_only_keys_and_values(self.decoder.config)
         ways: tuple[Way, ...] = ("packed", "copied", "whole") if plain else ("copied", "whole")
-        found: list[str] = []
+        found: dict[str, list[str]] = {}
         for way in ways:
             try:
                 return self._tried(way)
             except _Differs as error:
-                found.append(f"{way}: {error}")
+                found.setdefault(str(error), []).append(way)
+        if not self.seen:
+            # Attention of the model's own adds the mask to its logits.
+            self.adds_masks = True
+            for way in ways[-2:]:
+                with suppress(_Differs):
+                    return self._tried(way)
+            raise UnsupportedModelError(
+                f"{type(self.model).__name__} cannot be ranked with: none of its layers attends "
+                "through transformers' attention interface (its attention is code of its own, or "
+                "it has none), and run as a re-ranker it does not give what it gives by itself; "
+                "use another model"
+            )
+        reasons = "; ".join(f"{', '.join(ways)}: {reason}" for reason, ways in found.items())
         raise UnsupportedModelError(
             f"{type(self.model).__name__} cannot be ranked with: its scores would be wrong. Run "
-            f"as a re-ranker it does not give what it gives by itself ({'; '.join(found)})"
+            f"as a re-ranker it does not give what it gives by itself ({reasons})"
         )
 
     def _tried(self, way: Way) -> Anatomy:
@@ -186,6 +217,8 @@ class _Trial:
         witness = _Reads(self.exact)
         run = {"packed": self._packed, "copied": self._copied, "whole": self._whole}[way]
         seen, own = run(witness)
+        if not seen and not self.adds_masks:
+            raise _Differs("no layer's attention came by")
         if way == "packed":
             self._padded()
         anatomy = Anatomy(type(self.model).__name__, way, frozenset(seen), frozenset(own))
@@ -194,8 +227,16 @@ class _Trial:
         return anatomy
 
     def _pass(self, current: tap.Pass, ids: Sequence[int], start: int, cache: Any) -> torch.Tensor:
-        positions = range(start, start + len(ids))
-        return self._rows(run_pass(self.view, current, [ids], [positions], cache, self.device))
+        return self._run(current, [ids], [range(start, start + len(ids))], cache)
+
+    def _run(
+        self, current: tap.Pass, rows: Sequence[Ids], positions: Sequence[Ids], cache: Any
+    ) -> torch.Tensor:
+        current.adds_masks = self.adds_masks
+        try:
+            return self._rows(run_pass(self.view, current, rows, positions, cache, self.device))
+        finally:
+            self.seen |= current.seen
 
     def _fill(self, cache: Any, witness: _Reads) -> set[int]:
         seen: set[int] = set()
@@ -220,8 +261,7 @@ class _Trial:
         ]
         current = tap.Pass(self.kernel, None, prefix_length=_PREFIX, tails=packed, witness=witness)
         positions = [_PREFIX + place for tail in self.tails for place in range(len(tail))]
-        output = run_pass(self.view, current, [[*first, *second]], [positions], cache, self.device)
-        rows = self._rows(output)
+        rows = self._run(current, [[*first, *second]], [positions], cache)
         self._compare(0, rows[: len(first)], "reading it in chunks with several queries")
         self._compare(1, rows[len(first) :], "reading it in chunks with several queries")
         return current.seen, _own_keys(cache, witness)

@@ -101,6 +101,7 @@ class Pass:
         tails: none while the prefix is run; else the tails packed into this pass.
         reader: reads attention in the layers that it asks for; None: nothing is read.
         beside: keys that the reader sees and the layers do not; None: none.
+        adds_masks: no layer attends by the tap; they add the mask to their logits.
         witness: sees what every layer was given and what it made of it; None: nobody.
         expected: layers whose attention must come by; `run_pass` checks that it did.
         seen: layers whose attention came by so far.
@@ -119,6 +120,7 @@ class Pass:
     reader: Reader | None = None
     beside: Beside | None = None
     witness: Witness | None = None
+    adds_masks: bool = False
     expected: frozenset[int] = frozenset()
     seen: set[int] = field(default_factory=set)
     blocks: dict[int, tuple[torch.Tensor, list[Block]]] = field(default_factory=dict)
@@ -224,7 +226,8 @@ def _visible(module: torch.nn.Module, mask: torch.Tensor) -> torch.Tensor:
 
 def _layer_number(module: torch.nn.Module) -> int | None:
     number = getattr(module, "layer_idx", None)
-    return number if isinstance(number, int) else None
+    # Modules that several layers share say -1.
+    return number if isinstance(number, int) and number >= 0 else None
 
 
 def _kernel(current: Pass) -> Callable[..., tuple[torch.Tensor, torch.Tensor | None]]:
@@ -333,7 +336,9 @@ def _mask(*args: Any, **kwargs: Any) -> Any:
     distance (for sliding windows) is counted as if it followed the stem directly.
     """
     current = _current.get()
-    if current is not None and current.packed:
+    if current is not None and current.adds_masks:
+        name = "eager"
+    elif current is not None and current.packed:
         device = kwargs.get("device", "cpu")
         kwargs["mask_function"] = _packed(kwargs["mask_function"], current, device)
         kwargs["allow_is_causal_skip"] = False
