@@ -48,8 +48,8 @@ class Anatomy:
         """Raise `UnsupportedModelError` unless the attention of all these layers can be read."""
         if self.own_attention:
             raise UnsupportedModelError(
-                f"{self.name} attends with code of its own, which does not go through transformers' "
-                "attention interface or does not say in which layer it is, so that its attention "
+                f"{self.name} attends with code of its own, which does not go through "
+                "transformers' attention interface or does not say in which layer it is, so that its attention "
                 "cannot be read; use scoring='likelihood' or another model"
             )
         missing = sorted(set(layers) - self.attention_layers)

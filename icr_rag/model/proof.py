@@ -162,8 +162,8 @@ class _Trial:
                     return self._tried(way)
             raise UnsupportedModelError(
                 f"{type(self.model).__name__} cannot be ranked with: none of its layers attends "
-                "through transformers' attention interface (its attention is code of its own, or "
-                "it has none), and run as a re-ranker it does not give what it gives by itself; "
+                "through transformers' attention interface (its attention, or what it keeps of "
+                "earlier tokens, is code of its own), and run as a re-ranker it does not give what it gives by itself; "
                 "use another model"
             )
         reasons = "; ".join(f"{', '.join(ways)}: {reason}" for reason, ways in found.items())
