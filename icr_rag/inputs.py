@@ -68,7 +68,17 @@ class RankInputs:
         config: RerankerConfig,
         query: str,
         documents: Sequence[Document],
+        *,
+        within_reach: bool = True,
     ) -> None:
+        """Tokenise and cut.
+
+        Args:
+            within_reach: documents must be seen by the layers that are read; False: what these
+                do not see may be in the prompt.
+        """
+        from icr_rag.model.limits import context_length, reach
+
         self._prompts = scorer.prompts
         place: dict[str, int] = {}
         self.owner: list[int | None] = []
@@ -91,8 +101,10 @@ class RankInputs:
         limit = config.max_query_tokens
         self.query_truncated = limit is not None and len(query_ids) > limit
         self.query_ids = query_ids[:limit]
-        context = getattr(scorer.engine.text_config, "max_position_embeddings", None)
-        limits = [n for n in (config.token_budget, context) if n is not None]
+        text_config = scorer.engine.text_config
+        seen = reach(text_config, scorer.layers) if within_reach else None
+        known = (config.token_budget, context_length(text_config), seen)
+        limits = [n for n in known if n is not None]
         self.budget: int = min(limits) if limits else 2**31
         self._overhead = self._prompts.overhead(self.query_ids)
         # Documents that stand side by side do not use up the model's context.

@@ -56,8 +56,11 @@ def encode_ahead(
 
 def _longest(scorer: Any, config: RerankerConfig) -> int:
     """Tokens of a document that fit beside a short query; rankings may have to cut deeper."""
-    context = getattr(scorer.engine.text_config, "max_position_embeddings", None)
-    limits = [n for n in (config.token_budget, context) if n is not None]
+    from icr_rag.model.limits import context_length, reach
+
+    text_config = scorer.engine.text_config
+    known = (config.token_budget, context_length(text_config), reach(text_config, scorer.layers))
+    limits = [n for n in known if n is not None]
     around: int = scorer.prompts.overhead([]) + scorer.prompts.document_cost([], 1)
     room = (min(limits) if limits else 2**31) - around
     if config.max_document_tokens is None:
