@@ -154,7 +154,7 @@ class Reranker:
         """The pipeline: what to return in which order, every document's score, what it cost."""
         from icr_rag.frameworks.prior import with_prior
         from icr_rag.frameworks.run import rank_inputs
-        from icr_rag.scoring.base import Cost
+        from icr_rag.scoring.base import Cost, evictions
 
         started = time.perf_counter()
         config = self.config
@@ -169,6 +169,7 @@ class Reranker:
         scorer = scorer or own
         loaded = time.perf_counter()
 
+        evicted = evictions(own)
         inputs = RankInputs(scorer, config, query, given)
         cost = Cost()
         cost.seconds["load"] = loaded - started
@@ -192,6 +193,7 @@ class Reranker:
             calls=cost.calls,
             generated_tokens=cost.generated_tokens,
             repairs=cost.repairs,
+            states_evicted=evictions(own) - evicted,
             seconds=cost.seconds,
         )
         return scored, usage

@@ -12,7 +12,7 @@ import copy
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -37,12 +37,13 @@ def cache_argument(model: nn.Module) -> str:
     Raises:
         UnsupportedModelError: if its forward pass takes none.
     """
-    return _cache_argument(type(model))
+    kind: Any = type(model)
+    return _cache_argument(kind)
 
 
 @functools.cache
-def _cache_argument(kind: type[nn.Module]) -> str:
-    names: Iterable[str] = inspect.signature(kind.forward).parameters
+def _cache_argument(kind: Any) -> str:
+    names = inspect.signature(kind.forward).parameters
     for name in CACHE_ARGUMENTS:
         if name in names:
             return name
@@ -54,11 +55,12 @@ def _cache_argument(kind: type[nn.Module]) -> str:
 
 def takes_positions(model: nn.Module) -> bool:
     """Whether the forward pass of ``model`` takes ``position_ids``; others count by themselves."""
-    return _takes_positions(type(model))
+    kind: Any = type(model)
+    return _takes_positions(kind)
 
 
 @functools.cache
-def _takes_positions(kind: type[nn.Module]) -> bool:
+def _takes_positions(kind: Any) -> bool:
     parameters = inspect.signature(kind.forward).parameters
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     return anything or "position_ids" in parameters
@@ -67,13 +69,14 @@ def _takes_positions(kind: type[nn.Module]) -> bool:
 def logits_to_keep(model: nn.Module, rows: torch.Tensor) -> tuple[bool, dict[str, Any]]:
     """Whether the forward pass of ``model`` can be told which rows' logits to make, and the
     argument that tells it. All of 5.x, but not every model."""
-    if _keeps_logits(type(model)):
+    kind: Any = type(model)
+    if _keeps_logits(kind):
         return True, {"logits_to_keep": rows}
     return False, {}
 
 
 @functools.cache
-def _keeps_logits(kind: type[nn.Module]) -> bool:
+def _keeps_logits(kind: Any) -> bool:
     return "logits_to_keep" in inspect.signature(kind.forward).parameters
 
 

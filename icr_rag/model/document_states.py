@@ -13,7 +13,7 @@ Two ways to put states together again:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +115,16 @@ class DocumentStates:
         for key, states in self._encode(missing):
             store.put(key, states)
         return len(missing), sum(map(len, missing.values()))
+
+    def kept(self, keys: Collection[str]) -> int:
+        """How many of these `state_key` have states at this moment."""
+        store = self.store
+        return sum(key in store for key in keys)
+
+    @property
+    def evictions(self) -> int:
+        """How many documents' states had to make room so far."""
+        return 0 if self._store is None else self._store.stats.evictions
 
     @torch.inference_mode()
     def head(self) -> Any:

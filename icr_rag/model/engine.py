@@ -109,4 +109,5 @@ def default_chunk(decoder: Any) -> int:
     # One number, or one per layer.
     widest = max([*inner] if isinstance(inner, (list, tuple)) else [inner])
     widest = max(widest, 4 * config.hidden_size)
-    return max(256, min(4096, budget // (3 * widest)))
+    chunk: int = max(256, min(4096, budget // (3 * widest)))
+    return chunk
