@@ -99,7 +99,10 @@ class Encoder:
         if getattr(self.tokenizer, "chat_template", None):
             message = [{"role": "user", "content": _PLACEHOLDER}]
             text = self.tokenizer.apply_chat_template(
-                message, tokenize=False, add_generation_prompt=True, strftime_now=_fixed_moment
+                message,
+                tokenize=False,
+                add_generation_prompt=True,
+                chat_template=without_today(self.tokenizer.get_chat_template()),
             )
             before, found, after = text.partition(_PLACEHOLDER)
             if found and _PLACEHOLDER not in after:
@@ -126,8 +129,19 @@ class Encoder:
 MOMENT = datetime.datetime(2024, 7, 26)
 
 
-def _fixed_moment(layout: str) -> str:
-    return MOMENT.strftime(layout)
+_DATE = re.compile(r"""strftime_now\(\s*(?:'([^'\\]*)'|"([^"\\]*)")\s*\)""")
+#: For calls whose layout is computed: a date that all of them can be.
+_MACRO = "{%- macro strftime_now(layout) -%}" + f"{MOMENT:%d %b %Y}" + "{%- endmacro -%}"
+
+
+def without_today(template: str) -> str:
+    """A chat template in which today is always `MOMENT`."""
+
+    def literal(match: re.Match[str]) -> str:
+        return repr(MOMENT.strftime(match[1] if match[1] is not None else match[2]))
+
+    fixed = _DATE.sub(literal, template)
+    return _MACRO + fixed if "strftime_now" in fixed else fixed
 
 
 def _anchor(tokenizer: Any) -> tuple[str, list[int]] | None:
