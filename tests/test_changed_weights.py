@@ -179,7 +179,7 @@ def test_adapters_are_noticed(name):
 )
 def test_virtual_tokens_are_refused(kind):
     peft = pytest.importorskip("peft")
-    config = getattr(peft, kind)(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    config = getattr(peft, f"{kind}Config")(task_type="CAUSAL_LM", num_virtual_tokens=4)
     model = peft.get_peft_model(copy.deepcopy(tiny_model("llama")), config)
     with pytest.raises(UnsupportedModelError, match="virtual tokens"):
         Reranker.from_model(model, TOKENIZER).rank(QUERY, DOCUMENTS)
