@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from icr_rag.errors import UnsupportedModelError
+from icr_rag.model._transformers import FLASH_ATTENTION, flash_attention
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,13 +172,9 @@ def _attention(
 
 
 def _kernel(current: Pass) -> Callable[..., tuple[torch.Tensor, torch.Tensor | None]]:
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
     # Flash attention takes no mask, and packed tails need one. They are few rows.
     name = "sdpa" if current.packed and current.kernel != "eager" else current.kernel
-    if name == "eager":
-        return _eager
-    return ALL_ATTENTION_FUNCTIONS[name] if name != "sdpa" else _sdpa
+    return {"eager": _eager, FLASH_ATTENTION: flash_attention}.get(name, _sdpa)
 
 
 def _sdpa(
