@@ -192,6 +192,56 @@ def with_implementation(config: Any, name: str) -> Any:
     return changed
 
 
+#: The name under which transformers registers flash attention (all 5.x).
+FLASH_ATTENTION = "flash_attention_2"
+
+
+class _Overlay:
+    """An object as it is, except for the attributes given; the object itself is not changed."""
+
+    def __init__(self, base: Any, **attributes: Any) -> None:
+        self._base = base
+        vars(self).update(attributes)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._base, name)
+
+
+def flash_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """transformers' flash attention for a module whose configuration names another attention.
+
+    It looks its kernel up by ``module.config._attn_implementation`` (all 5.x), where our views
+    hold the tap's name. It is shown the module with that one name replaced.
+
+    Args:
+        module: the attention module.
+        query, key, value: [batch, head, token, dimension].
+        attention_mask: bool [batch, token], False where a token is padding; None: no padding.
+        kwargs: as the model passes them.
+
+    Raises:
+        UnsupportedModelError: for attention with learned sinks, which flash attention 2 does not
+            know and transformers would leave out without a word.
+    """
+    if kwargs.get("s_aux") is not None:
+        raise UnsupportedModelError(
+            f"{type(module).__name__} has learned sinks, which attn_implementation="
+            f"{FLASH_ATTENTION!r} does not know; use 'sdpa' or 'eager'"
+        )
+    # By positions that do not rise by one it would take a prompt for several packed ones.
+    kwargs.pop("position_ids", None)
+    config = _Overlay(module.config, _attn_implementation=FLASH_ATTENTION)
+    shown: Any = _Overlay(module, config=config)
+    return attention_function(FLASH_ATTENTION)(shown, query, key, value, attention_mask, **kwargs)
+
+
 # --- hooks of accelerate ---------------------------------------------------------------------
 
 

@@ -1,4 +1,7 @@
-"""Greedy text generation with transformers' own `generate`, on a twin of the model."""
+"""Greedy text generation with transformers' own `generate`, on a twin of the model.
+
+Of the model's own generation settings only the tokens that end an answer are used.
+"""
 
 from __future__ import annotations
 
@@ -80,6 +83,12 @@ def _generate(
     settings = GenerationConfig(
         max_new_tokens=new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=pad
     )
+    # `generate` fills what is not set from the model's own settings: a repetition penalty there
+    # would make it write other than the likeliest tokens. The twin gets ours in their place, and
+    # so does every model inside it (an adapter's wrapper calls the one that it wraps).
+    for module in view.modules():
+        if "generation_config" in vars(module):
+            module.generation_config = settings
     texts: dict[int, str] = {}
     count = 0
     longest_first = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))

@@ -24,8 +24,10 @@ import torch
 
 from icr_rag.errors import UnsupportedModelError
 from icr_rag.model._transformers import (
+    FLASH_ATTENTION,
     attention_function,
     eager_attention,
+    flash_attention,
     mask_function,
     register_attention,
 )
@@ -233,6 +235,9 @@ def _kernel(current: Pass) -> Callable[..., tuple[torch.Tensor, torch.Tensor | N
     if name == "eager":
         return _eager
     return attention_function(name) if name != "sdpa" else _sdpa
+=======
+    return {"eager": _eager, FLASH_ATTENTION: flash_attention}.get(name, _sdpa)
+>>>>>>> part-c
 
 
 def _sdpa(
