@@ -14,10 +14,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from icr_rag.arguments import RetrievalScores, check_retrieval_scores, check_top_n
 from icr_rag.cascade import read_again, second_config
 from icr_rag.config import RerankerConfig
-from icr_rag.errors import ClosedError, ConfigError, InputError
-from icr_rag.inputs import RankInputs, check_documents, check_query, check_retrieval_scores
+from icr_rag.errors import ClosedError, ConfigError, InputError, brief
+from icr_rag.inputs import RankInputs, check_documents, check_query
+from icr_rag.notices import Notices
 from icr_rag.ranking import Scored, make_ranking, select, unread
 from icr_rag.types import AttentionReading, Document, DocumentLike, Encoded, Ranking, Usage
 from icr_rag.worker import Worker
@@ -54,6 +56,7 @@ class Reranker:
         self._scorers: tuple[Any, Any | None] | None = None
         self._worker = Worker()
         self._closed = False
+        self._notices = Notices()
 
     @classmethod
     def from_model(
@@ -99,7 +102,7 @@ class Reranker:
         documents: Sequence[DocumentLike],
         top_n: int | None = None,
         *,
-        retrieval_scores: Sequence[float | None] | None = None,
+        retrieval_scores: RetrievalScores | None = None,
     ) -> Ranking:
         """Rank ``documents`` for ``query``.
 
@@ -108,9 +111,11 @@ class Reranker:
             documents: in first-stage order, best first. Strings, `Document` objects, or mappings
                 with "text" (and "title"). Not changed.
             top_n: how many hits to return; None: the configuration's, and if that is None, all.
-            retrieval_scores: the first stage's, one per document, higher is better; looked at in
-                a ``fusion`` only: "weighted" needs them, "rrf" and "prior" take the order of
-                ``documents`` where they are not given.
+            retrieval_scores: the first stage's, one per document, higher is better; a list, an
+                array or a tensor. Looked at in a ``fusion`` only: "weighted" needs them, "rrf"
+                and "prior" take the order of ``documents`` where they are not given, and so does
+                "auto" where it is a prior; where it is none, a warning says once that they are
+                not used.
 
         Returns:
             Hits, best first, and one score per input document; higher is better. Scores are
@@ -144,7 +149,7 @@ class Reranker:
             if self.config.on_error == "raise":
                 raise
             logger.exception("ranking failed; the documents keep their given order")
-            reason = f"{type(error).__name__}: {error}"
+            reason = brief(f"{type(error).__name__}: {error}")
             return make_ranking(given, unread(len(given)), Usage(), top_n, reason)
         return make_ranking(given, scored, usage, top_n)
 
@@ -159,14 +164,14 @@ class Reranker:
         started = time.perf_counter()
         config = self.config
         check_query(query)
-        if config.fusion in ("none", "auto"):
-            retrieval_scores = None
-        else:
-            retrieval_scores = check_retrieval_scores(retrieval_scores, len(given))
+        # With "none" the configuration says that they do not count.
+        asked = None if config.fusion == "none" else retrieval_scores
+        retrieval_scores = check_retrieval_scores(asked, len(given))
         if not any(document.content.strip() for document in given):
             return select(unread(len(given)), given, config, retrieval_scores), Usage()
         own, second = self._ensure_scorers()
         scorer = scorer or own
+        self._notices.first_stage(config, scorer.first_stage_weight, retrieval_scores)
         loaded = time.perf_counter()
 
         evicted = evictions(own)
@@ -196,6 +201,7 @@ class Reranker:
             states_evicted=evictions(own) - evicted,
             seconds=cost.seconds,
         )
+        self._notices.cuts(usage, len(given), config, inputs.context)
         return scored, usage
 
     async def arank(
@@ -204,7 +210,7 @@ class Reranker:
         documents: Sequence[DocumentLike],
         top_n: int | None = None,
         *,
-        retrieval_scores: Sequence[float | None] | None = None,
+        retrieval_scores: RetrievalScores | None = None,
     ) -> Ranking:
         """`rank` in a worker thread; the event loop stays free.
 
@@ -303,8 +309,9 @@ class Reranker:
     def warm_up(self) -> Reranker:
         """Load the model now and run it once; returns this reranker."""
         documents = check_documents(["One document.", "Another document."])
-        # Not `rank`, which may let a failure through. A weighted fusion asks for the scores.
-        self._score("warm-up", documents, [1.0, 0.0])
+        scores = [1.0, 0.0] if self.config.fusion == "weighted" else None
+        # Not `rank`, which may let a failure through.
+        self._score("warm-up", documents, scores)
         return self
 
     def close(self) -> None:
@@ -389,11 +396,7 @@ class Reranker:
             raise ClosedError("this Reranker was closed; make a new one")
 
     def _check_top_n(self, top_n: int | None) -> int | None:
-        if top_n is None:
-            return self.config.top_n
-        if isinstance(top_n, bool) or not isinstance(top_n, int) or top_n < 0:
-            raise InputError(f"top_n={top_n!r}; allowed are None (all) and whole numbers from 0")
-        return top_n
+        return check_top_n(top_n, self.config.top_n)
 
 
 def _release_cached_memory() -> None:

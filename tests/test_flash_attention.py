@@ -148,7 +148,7 @@ def package(tmp_path_factory):
 def test_learned_sinks_are_refused_and_not_left_out():
     module = tiny_model("gpt_oss").model.layers[0].self_attn
     states = torch.zeros(1, 4, 2, 8)
-    with pytest.raises(UnsupportedModelError, match="learned sinks.*'sdpa'"):
+    with pytest.raises(UnsupportedModelError, match=r"learned sinks.*'sdpa'"):
         flash_attention(module, states, states, states, None, s_aux=module.sinks)
 
 

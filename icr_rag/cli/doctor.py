@@ -94,8 +94,10 @@ def examine(config: RerankerConfig) -> dict[str, Any]:
     from icr_rag.model.cache import cache_root
     from icr_rag.model.device import choose_dtype, measure_layer_seconds, resolve_device
     from icr_rag.model.embedded import EMBEDDED_MODELS, embedded_model_path
+    from icr_rag.model.threads import advice, cores
 
     device = resolve_device(config.device)
+    limits = cores()
     embedded = {name: embedded_model_path(name, config.cache_dir) for name in EMBEDDED_MODELS}
     report: dict[str, Any] = {
         "icr_rag": __version__,
@@ -109,6 +111,8 @@ def examine(config: RerankerConfig) -> dict[str, Any]:
         "devices": _devices(),
         "device": device,
         "threads": torch.get_num_threads(),
+        "cores": {**asdict(limits), "usable": limits.usable},
+        "threads_advice": advice(torch.get_num_threads(), limits),
         "cache": str(cache_root(config.cache_dir)),
         "embedded_models": {
             name: None if path is None else str(path) for name, path in embedded.items()
@@ -240,6 +244,18 @@ def _sizes(sizes: dict[str, int]) -> str:
     return f"per 1,000 tokens: {listed}"
 
 
+def _core_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """The processor's cores and, where torch has more threads than those, what to do."""
+    found = report["cores"]
+    quota = "no quota" if found["quota"] is None else f"a quota of {found['quota']:g}"
+    told = report["threads_advice"]
+    cores = (
+        f"{found['visible']} visible, {found['allowed']} allowed by affinity, {quota}: "
+        f"{found['usable']} usable"
+    )
+    return [("cores", cores), *([] if told is None else [("", told)])]
+
+
 def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [
         ("icr_rag", f"{report['icr_rag']} on Python {report['python']}"),
@@ -253,6 +269,7 @@ def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
             missing = f"not installed (only for {_BY_HAND[name]})"
         lines.append((name, missing if found["version"] is None else found["version"]))
     lines += [("devices" if n == 0 else "", text) for n, text in enumerate(report["devices"])]
+    lines += _core_lines(report)
     lines.append(("device", report["device"]))
     lines.append(("dtype", f"{report['dtype']} ({report['dtype_reason']})"))
     if report["cpu_layer_seconds"] is not None:

@@ -37,8 +37,18 @@ def cache_argument(model: nn.Module) -> str:
     Raises:
         UnsupportedModelError: if its forward pass takes none.
     """
-    kind: Any = type(model)
-    return _cache_argument(kind)
+    return _cache_argument(_told_by(model))
+
+
+def _told_by(model: nn.Module) -> Any:
+    """The type whose forward pass says what it takes: wrappers (adapters) hand on whatever they
+    are given."""
+    while "input_ids" not in inspect.signature(type(model).forward).parameters:
+        inner = next(model.children(), None)
+        if inner is None:
+            break
+        model = inner
+    return type(model)
 
 
 @functools.cache
@@ -55,8 +65,7 @@ def _cache_argument(kind: Any) -> str:
 
 def takes_positions(model: nn.Module) -> bool:
     """Whether the forward pass of ``model`` takes ``position_ids``; others count by themselves."""
-    kind: Any = type(model)
-    return _takes_positions(kind)
+    return _takes_positions(_told_by(model))
 
 
 @functools.cache
@@ -69,8 +78,7 @@ def _takes_positions(kind: Any) -> bool:
 def logits_to_keep(model: nn.Module, rows: torch.Tensor) -> tuple[bool, dict[str, Any]]:
     """Whether the forward pass of ``model`` can be told which rows' logits to make, and the
     argument that tells it. All of 5.x, but not every model."""
-    kind: Any = type(model)
-    if _keeps_logits(kind):
+    if _keeps_logits(_told_by(model)):
         return True, {"logits_to_keep": rows}
     return False, {}
 

@@ -11,9 +11,8 @@ import functools
 import hashlib
 import importlib
 import logging
-import os
 import struct
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -164,11 +163,10 @@ def _known_hash(source: Path, root: Path) -> str:
 def _remember_hash(source: Path, root: Path, digest: str) -> None:
     note = _note(source, root)
     note.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", dir=note.parent, delete=False, encoding="utf-8"
-    ) as temporary:
-        temporary.write(digest)
-    os.replace(temporary.name, note)
+    # Not by tempfile, whose files are their owner's alone: others could not read the note.
+    temporary = note.with_name(f"{note.name}.{uuid.uuid4().hex}")
+    temporary.write_text(digest, encoding="utf-8")
+    temporary.replace(note)
 
 
 def _note(source: Path, root: Path) -> Path:

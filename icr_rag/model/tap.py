@@ -232,12 +232,7 @@ def _layer_number(module: torch.nn.Module) -> int | None:
 def _kernel(current: Pass) -> Callable[..., tuple[torch.Tensor, torch.Tensor | None]]:
     # Flash attention takes no mask, and packed tails need one. They are few rows.
     name = "sdpa" if current.packed and current.kernel != "eager" else current.kernel
-    if name == "eager":
-        return _eager
-    return attention_function(name) if name != "sdpa" else _sdpa
-=======
     return {"eager": _eager, FLASH_ATTENTION: flash_attention}.get(name, _sdpa)
->>>>>>> part-c
 
 
 def _sdpa(

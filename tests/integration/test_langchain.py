@@ -161,6 +161,23 @@ def test_a_fusion_reads_the_first_stages_scores_from_metadata(key):
         adapter.compress_documents(documents, QUERY)
 
 
+def test_scores_in_metadata_are_looked_at_where_a_fusion_may_use_them(tiny_reranker, caplog):
+    documents = make_documents()
+    for place, document in enumerate(documents):
+        document.metadata["score"] = 1.0 - place
+    plain = ICRRerank(tiny_reranker).rerank(documents, QUERY)
+    assert caplog.records == []
+    # Which fusion "auto" is, only the engine knows; it says so, once.
+    auto = ICRRerank(tiny_reranker.with_config(), retrieval_score_key="score")
+    assert auto.rerank(documents, QUERY) == auto.rerank(documents, QUERY) == plain
+    (record,) = caplog.records
+    assert "retrieval_scores are not used" in record.getMessage()
+    none = ICRRerank(tiny_reranker.with_config(fusion="none"), retrieval_score_key="score")
+    del documents[1].metadata["score"]
+    assert none.rerank(documents, QUERY) == plain
+    assert len(caplog.records) == 1
+
+
 def test_a_fusion_by_ranks_needs_no_scores():
     reranker = Reranker.from_model(
         tiny_model("llama"), byte_tokenizer(), layers=(1, 2), fusion="rrf", fusion_weight=0.0
