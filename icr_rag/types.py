@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
-from icr_rag.errors import InputError
+from icr_rag.errors import InputError, brief
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +46,7 @@ def as_document(value: DocumentLike, index: int) -> Document:
         if "text" not in value:
             raise InputError(
                 f"document {index} is a mapping without 'text' "
-                f"(its keys: {sorted(map(str, value))}); "
+                f"(its keys: {brief(', '.join(sorted(map(str, value))), 80) or 'none'}); "
                 "give it a 'text' and, if there is one, a 'title'"
             )
         identifier = value.get("id", value.get("_id"))
