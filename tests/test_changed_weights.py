@@ -174,9 +174,7 @@ def test_adapters_are_noticed(name):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    "kind", ["PromptTuningConfig", "PrefixTuningConfig", "PromptEncoderConfig"]
-)
+@pytest.mark.parametrize("kind", ["PromptTuning", "PrefixTuning", "PromptEncoder"])
 def test_virtual_tokens_are_refused(kind):
     peft = pytest.importorskip("peft")
     config = getattr(peft, f"{kind}Config")(task_type="CAUSAL_LM", num_virtual_tokens=4)

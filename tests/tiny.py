@@ -42,12 +42,7 @@ FAMILIES = {
     "gemma2": ("Gemma2Config", {"head_dim": 8, "sliding_window": 200, "query_pre_attn_scalar": 8}),
     "gemma3": (
         "Gemma3TextConfig",
-        {
-            "head_dim": 8,
-            "sliding_window": 300,
-            "query_pre_attn_scalar": 8,
-            "layer_types": ["sliding_attention", "full_attention"] * 2 + ["sliding_attention"],
-        },
+        {"head_dim": 8, "sliding_window": 1000, "query_pre_attn_scalar": 8},
     ),
     "phi3": ("Phi3Config", {}),
     "olmo2": ("Olmo2Config", {}),
@@ -65,6 +60,10 @@ NARROW = {
     "gemma2_narrow": (
         "Gemma2Config",
         {"head_dim": 8, "sliding_window": 24, "query_pre_attn_scalar": 8},
+    ),
+    "gemma3_narrow": (
+        "Gemma3TextConfig",
+        {"head_dim": 8, "sliding_window": 200, "query_pre_attn_scalar": 8},
     ),
     "gpt_oss_narrow": (
         "GptOssConfig",

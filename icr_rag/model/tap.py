@@ -130,6 +130,11 @@ class Pass:
         """Whether causality alone does not say who sees whom."""
         return bool(self.tails) or self.stem_length > 0
 
+    @property
+    def wants_mask(self) -> bool:
+        """Whether somebody looks at who sees whom, though causality alone says it."""
+        return self.reader is not None or self.witness is not None
+
 
 _current: ContextVar[Pass | None] = ContextVar("icr_rag_pass", default=None)
 
@@ -230,8 +235,9 @@ def _layer_number(module: torch.nn.Module) -> int | None:
 
 
 def _kernel(current: Pass) -> Callable[..., tuple[torch.Tensor, torch.Tensor | None]]:
-    # Flash attention takes no mask, and packed tails need one. They are few rows.
-    name = "sdpa" if current.packed and current.kernel != "eager" else current.kernel
+    # Flash attention takes no mask, and what is packed or read has one. Those are few rows.
+    masked = current.packed or current.wants_mask
+    name = "sdpa" if masked and current.kernel != "eager" else current.kernel
     return {"eager": _eager, FLASH_ATTENTION: flash_attention}.get(name, _sdpa)
 
 
@@ -340,7 +346,7 @@ def _mask(*args: Any, **kwargs: Any) -> Any:
         name = "sdpa"
     else:
         name = "sdpa" if current is None or current.kernel == "eager" else current.kernel
-        if current is not None and (current.reader or current.witness) is not None:
+        if current is not None and current.wants_mask:
             kwargs["allow_is_causal_skip"] = False
             name = "sdpa"
     return mask_function(name)(*args, **kwargs)
