@@ -55,7 +55,7 @@ def main(folder: Path) -> int:
             "--no-config", "--extra", extra, "--constraints", str(REQUIREMENTS / "torch.txt"),
             "--constraints", str(constraints), "pyproject.toml", str(REQUIREMENTS / "build.txt"),
         ]  # fmt: skip
-        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
         (REQUIREMENTS / f"{name}.lock").write_text(without_cuda(done.stdout), encoding="utf-8")
         constraints.write_text(names_and_versions(without_cuda(done.stdout)), encoding="utf-8")
         sys.stderr.write(f"wrote requirements/{name}.lock\n")

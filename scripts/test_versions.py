@@ -45,12 +45,12 @@ def resolve(folder: Path, end: str) -> Path:
     extras = [part for extra in EXTRAS for part in ("--extra", extra)]
     command = [
         str(folder / "bin" / "uv"), "pip", "compile", "--quiet", "--no-header", "--no-annotate",
-        "--no-config", "--python", str(folder / "bin" / "python"),
+        "--no-config", "--only-binary", ":all:", "--python", str(folder / "bin" / "python"),
         "--resolution", "lowest-direct" if end == "oldest" else "highest",
         "--constraints", str(REQUIREMENTS / "torch.txt"), *extras,
         "pyproject.toml", str(REQUIREMENTS / "build.txt"),
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     versions = folder / "versions.txt"
     versions.write_text(without_cuda(done.stdout), encoding="utf-8")
     return versions

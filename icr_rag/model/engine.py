@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +40,7 @@ class Engine:
     given: Any = None
     _anatomies: dict[int | None, Anatomy] = field(default_factory=dict)
     _identity: str = ""
+    _settled: str | None = None
     _fingerprints: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -79,11 +82,22 @@ class Engine:
         from icr_rag.model.fingerprint import weights_identity
 
         with self.lock:
-            found = weights_identity(self.decoder)
+            found = self._settled or weights_identity(self.decoder)
             if found != self._identity:
                 self._identity = found
                 self._fingerprints.clear()
             return found
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """Hold the lock, and look once inside the block whether the weights have changed."""
+        with self.lock:
+            outer = self._settled
+            self._settled = self.identity()
+            try:
+                yield
+            finally:
+                self._settled = outer
 
     def fingerprint(self, layers: int) -> str:
         """Digest of the weights as they are now; read again only after a change."""

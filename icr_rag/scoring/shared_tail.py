@@ -162,7 +162,7 @@ class SharedTailScorer:
             return run_shared_tail(self.engine, self.states, prompt, self.layers, reader)
 
         what = f"a tail over {prompt.length} tokens of documents, {self.layers[-1] + 1} layers"
-        with self.engine.lock:
+        with self.engine.settled():
             device = input_device(self.engine.decoder)
             # A tail is not run in chunks: what does not fit is an error that says so.
             tokens, _ = within_memory(call, SMALLEST_CHUNK, what, device)

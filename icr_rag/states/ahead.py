@@ -53,7 +53,7 @@ def encode_ahead(
         found = [own[:limit] for own in ids if own]
         bodies = scorer.bodies(found)
         keys.update(map(state_key, bodies))
-        with scorer.engine.lock:
+        with scorer.engine.settled():
             added, run = states.encode(bodies)
         new, tokens = new + added, tokens + run
         if progress is not None:
