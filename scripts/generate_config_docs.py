@@ -102,7 +102,8 @@ All have `from_config(path)`, `from_env()` and `from_llm(llm)`, and take `rerank
 | adapter | keywords that no file sets |
 |---|---|
 | `llama_index.ICRRerank` | `metadata_mode`, `keep_retrieval_score`, `report_truncation`, \
-`query_transform`, `callback_manager` |
+`query_transform`, \
+`callback_manager` |
 | `langchain.ICRRerank` | `retrieval_score_key`, `report_truncation` |
 | `langchain_cross_encoder.ICRCrossEncoder` | |
 | `haystack.ICRRanker` | `meta_fields_to_embed`, `embedding_separator` |

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from icr_rag.model.anatomy import Anatomy
 from icr_rag.model.device import DtypeChoice
 from icr_rag.model.forking import remember
+from icr_rag.model.threads import advice
+
+logger = logging.getLogger(__name__)
+
+
+@functools.cache
+def _advise(threads: int) -> None:
+    """Say once that torch's threads are more than there are cores for them."""
+    told = advice(threads)
+    if told is not None:
+        logger.warning("%s", told)
 
 
 @dataclass(eq=False)
@@ -45,6 +60,8 @@ class Engine:
 
     def __post_init__(self) -> None:
         remember(self)
+        if self.device == "cpu":
+            _advise(torch.get_num_threads())
 
     @property
     def device(self) -> str:

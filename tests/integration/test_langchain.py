@@ -8,7 +8,6 @@ import json
 import pickle
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
@@ -51,22 +50,6 @@ def test_result_is_a_sub_permutation_and_nothing_is_changed(texts, top_n):
         assert document.page_content == original.page_content
         kept = {k: v for k, v in document.metadata.items() if k != "relevance_score"}
         assert kept == original.metadata
-
-
-def test_async_equals_sync(reranker):
-    adapter = ICRRerank(reranker, top_n=3)
-    expected = adapter.compress_documents(make_documents(), QUERY)
-    assert asyncio.run(adapter.acompress_documents(make_documents(), QUERY)) == expected
-
-
-def test_threads_share_one_adapter(reranker):
-    adapter = ICRRerank(reranker)
-    expected = adapter.compress_documents(make_documents(), QUERY)
-    with ThreadPoolExecutor(32) as pool:
-        calls = [
-            pool.submit(adapter.compress_documents, make_documents(), QUERY) for _ in range(32)
-        ]
-    assert all(call.result() == expected for call in calls)
 
 
 def test_making_one_is_cheap_and_checked():
