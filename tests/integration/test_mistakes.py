@@ -67,7 +67,9 @@ def from_results(result):
 
 
 def langchain(call, passed=from_documents, make=lambda r: ours("langchain")(r)):
-    return Way("langchain_core", make, langchain_document, call, passed)
+    # Its early versions had no interface for cross-encoders.
+    needs = "langchain_core.cross_encoders" if make is cross_encoder else "langchain_core"
+    return Way(needs, make, langchain_document, call, passed)
 
 
 def cohere(reranker):
