@@ -5,6 +5,7 @@
 #   make typecheck     what users write, by mypy and pyright
 #   make test-oldest   the tests with the oldest versions that are supported, in .venv-oldest
 #   make test-newest   the tests with the newest there are, in .venv-newest
+#   make test-architectures   every causal language model that transformers can build
 #   make lock    resolve the versions anew (docs/development.md)
 # Another interpreter: make demo PYTHON=python3.12
 
@@ -18,7 +19,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 RUNNABLE := $(VENV)/.runnable
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-oldest test-newest lock lint typecheck install clean
+.PHONY: demo test test-oldest test-newest test-architectures lock lint typecheck install clean
 
 demo: $(RUNNABLE)
 	$(BIN)/icr-rag demo
@@ -34,6 +35,9 @@ test-newest:
 
 lock:
 	$(PYTHON) scripts/make_lock.py .venv-lock
+
+test-architectures: $(INSTALLED)
+	$(BIN)/python -m pytest tests/test_architectures.py -m "architectures or not architectures"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

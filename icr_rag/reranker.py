@@ -301,6 +301,12 @@ class Reranker:
         return self._ensure_scorer().engine.tokenizer
 
     @property
+    def scorer(self) -> Any:
+        """What judges windows of documents; loads the model if it is not loaded. See
+        `icr_rag.scoring.base`."""
+        return self._ensure_scorer()
+
+    @property
     def engine(self) -> Engine:
         """The loaded weights, shared with other rerankers; loads them if they are not."""
         engine: Engine = self._ensure_scorer().engine

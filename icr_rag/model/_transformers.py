@@ -118,14 +118,41 @@ def attention_layers(config: Any) -> list[int]:
         config: of the text decoder.
     """
     kinds = [type(layer).__name__ for layer in DynamicCache(config=config).layers]
+    # Layers that attend to images alone are passed over where there are none.
+    images = set(getattr(config, "cross_attention_layers", None) or ())
     if not kinds:
-        return list(range(config.num_hidden_layers))
+        return [layer for layer in range(config.num_hidden_layers) if layer not in images]
     shared = getattr(config, "kv_sharing_modes", None) or [None] * len(kinds)
     return [
         number
         for number, (kind, sharing) in enumerate(zip(kinds, shared, strict=False))
-        if kind != "LinearAttentionLayer" and (kind != "DummyLayer" or sharing == "reuse")
+        if kind != "LinearAttentionLayer"
+        and (kind != "DummyLayer" or sharing == "reuse")
+        and number not in images
     ]
+
+
+def check_attends(config: Any) -> None:
+    """Raise `UnsupportedModelError` for a model that has no attention at all.
+
+    Args:
+        config: of the text decoder.
+    """
+    # Configurations may refuse to be asked, where layers differ.
+    try:
+        heads = config.num_attention_heads
+        layers = attention_layers(config)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UnsupportedModelError(
+            f"{config.model_type} models do not say how many attention heads each layer has "
+            f"({reason}); re-ranking needs softmax attention in layers of one shape"
+        ) from error
+    if not layers or not isinstance(heads, int) or heads < 1:
+        raise UnsupportedModelError(
+            f"{config.model_type} models have no softmax attention (they keep a recurrent state "
+            "instead), which re-ranking reads or continues; use a transformer or a hybrid"
+        )
 
 
 def keeps_only_keys_and_values(config: Any) -> bool:

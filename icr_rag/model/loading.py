@@ -87,12 +87,16 @@ def load_config(config: RerankerConfig) -> tuple[Any, Any, str]:
     """
     import transformers
 
+    from icr_rag.model._transformers import check_attends
+
     source = resolve_source(config)
     with _explained(config, source):
         whole = transformers.AutoConfig.from_pretrained(source, **_hub_arguments(config, source))
     if getattr(whole, "is_encoder_decoder", False):
         raise ModelLoadError(f"{config.model} is an encoder-decoder; a decoder-only LLM is needed")
-    return whole, whole.get_text_config(decoder=True), source
+    text_config = whole.get_text_config(decoder=True)
+    check_attends(text_config)
+    return whole, text_config, source
 
 
 def _hub_arguments(config: RerankerConfig, source: str) -> dict[str, Any]:
@@ -190,11 +194,13 @@ def engine_from_model(model: Any, tokenizer: Any, kernel: str) -> Engine:
         UnsupportedModelError: if it is not a decoder-only transformers model, or has an adapter
             that stands outside of the decoder.
     """
+    from icr_rag.model._transformers import check_attends
     from icr_rag.model.adapters import check_adapters
     from icr_rag.model.view import find_decoder
 
     check_adapters(model)
     decoder = find_decoder(model)
+    check_attends(decoder.config)
     causal = model if _has_lm_head(model) else None
     # What is given is kept alive by the engine, so that its address stays its own.
     key = id(decoder), id(causal), id(tokenizer), kernel

@@ -119,6 +119,8 @@ class _Trial:
         self.prefix = [int(i) % rows for i in ids[:_PREFIX]]
         rest = [int(i) % rows for i in ids[_PREFIX:]]
         self.tails = [rest[: _TAILS[0]], rest[_TAILS[0] :]]
+        #: Layers whose attention came by, in whatever way.
+        self.seen: set[int] = set()
 
     def anatomy(self) -> Anatomy:
         """The first way in which the model gives what it gives by itself."""
@@ -136,6 +138,12 @@ class _Trial:
                 return self._tried(way)
             except _Differs as error:
                 found.append(f"{way}: {error}")
+        if not self.seen:
+            raise UnsupportedModelError(
+                f"the attention of {type(self.model).__name__} is code of its own, which does not "
+                "go through transformers' attention interface: it cannot be read, nor can its "
+                "texts be run side by side"
+            )
         raise UnsupportedModelError(
             f"{type(self.model).__name__} cannot be ranked with: its scores would be wrong. Run "
             f"as a re-ranker it does not give what it gives by itself ({'; '.join(found)})"
@@ -195,7 +203,11 @@ class _Trial:
 
     def _pass(self, current: tap.Pass, ids: Sequence[int], start: int, cache: Any) -> torch.Tensor:
         positions = range(start, start + len(ids))
-        return self._rows(run_pass(self.view, current, [ids], [positions], cache, self.device))
+        try:
+            output = run_pass(self.view, current, [ids], [positions], cache, self.device)
+        finally:
+            self.seen |= current.seen
+        return self._rows(output)
 
     def _fill(self, cache: Any) -> None:
         # Nobody looks on: through the kernel itself, which may take no mask.
