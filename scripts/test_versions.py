@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from make_lock import REQUIREMENTS, ROOT, UV, without_cuda
 
 EXTRAS = ("llama-index", "langchain", "cli", "gguf")
-TOOLS = "pytest>=8\npytest-asyncio>=0.24\nhypothesis>=6.100\njsonschema>=4.20\n"
+TOOLS = "pytest>=8\npytest-asyncio>=0.24\nhypothesis>=6.100\njsonschema>=4.20\normsgpack>=1\n"
 TESTS = (
     "tests/test_transformers_seam.py",
     "tests/test_equivalence.py",
