@@ -90,6 +90,9 @@ KINDS = ("layer_types", "layers_block_type", "mlp_layer_types")
 
 #: What single models need besides.
 OWN: dict[str, dict[str, Any]] = {
+    "bamba": {"attn_layer_indices": [1, 3]},
+    "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"] * 2},
+    "kimi_linear": {"linear_head_dim": 8, "linear_num_heads": 4},
     "blt": {"encoder_hash_byte_group_vocab": 500, "cross_attn_k": 1},
     "codegen": {"rotary_dim": 4},
     "cohere_compass_text": {
@@ -100,7 +103,7 @@ OWN: dict[str, dict[str, Any]] = {
     "dbrx": {
         "n_layers": LAYERS,
         "n_heads": 4,
-        "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0},
+        "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 10000.0},
         "ffn_config": {"ffn_hidden_size": 48, "hidden_size": 32, "moe_top_k": 2},
     },
     "deepseek_v4": {"o_lora_rank": 8, "o_groups": 2, "index_n_heads": 4, "index_head_dim": 8},
@@ -119,10 +122,10 @@ OWN: dict[str, dict[str, Any]] = {
         "shared_experts_intermediate_size": 16,
     },
     "dots3_note_vision_encoder": {"adapter_in_dim": 32, "adapter_out_dim": 32},
-    "dots3_note_audio_encoder": {"adapter_out_dim": 32},
+    "dots3_note_audio_encoder": {"adapter_input_size": 32, "adapter_out_dim": 32},
     "gemma4_assistant": {
         "backbone_hidden_size": 32,
-        "text_config": {"model_type": "gemma4_text", **_NOT_PER_LAYER},
+        "text_config": {**_NOT_PER_LAYER, "num_kv_shared_layers": LAYERS},
     },
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "qwen4_exp_text": {
@@ -206,7 +209,10 @@ def _settings(kind: Any) -> dict[str, Any]:
         if part is not None:
             found[name] = _settings(type(part))
             found[name]["model_type"] = part.model_type
-    return {**found, **OWN.get(kind.model_type, {})}
+    for key, value in OWN.get(kind.model_type, {}).items():
+        merges = isinstance(value, dict) and key in kind.sub_configs
+        found[key] = {**found.get(key, {}), **value} if merges else value
+    return found
 
 
 def _has(config: Any, key: str) -> bool:

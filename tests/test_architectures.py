@@ -8,6 +8,7 @@ A choice of kinds runs with every change; all of them by ``make test-architectur
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -32,22 +33,36 @@ CHOICE = [
 ]  # fmt: skip
 OTHERS = [name for name in names() if name not in CHOICE]
 
-parametrised = pytest.mark.parametrize(
-    "name",
-    [
-        *(name for name in CHOICE if name in names()),
-        *(pytest.param(name, marks=pytest.mark.architectures) for name in OTHERS),
-    ],
-)
+TOKENIZER = byte_tokenizer()
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
+@dataclass(frozen=True)
+class Subject:
+    """One model type."""
+
+    name: str
+    model: torch.nn.Module
+
+
 def build(name):
     try:
-        return tiny_causal_lm(name)
+        return Subject(name, tiny_causal_lm(name))
     except ImportError as error:
         pytest.skip(f"it needs another library: {error}")
+
+
+# Of the module's scope, so that all tests of one model follow each other.
+@pytest.fixture(
+    scope="module",
+    params=[
+        *(name for name in CHOICE if name in names()),
+        *(pytest.param(name, marks=pytest.mark.architectures) for name in OTHERS),
+    ],
+)
+def subject(request):
+    return build(request.param)
 
 
 def close(found, wanted, tolerance=1e-4):
@@ -57,9 +72,7 @@ def close(found, wanted, tolerance=1e-4):
 
 
 def ranked(model, documents=DOCUMENTS, **settings):
-    return Reranker.from_model(model, byte_tokenizer(), fusion="none", **settings).rank(
-        QUERY, documents
-    )
+    return Reranker.from_model(model, TOKENIZER, fusion="none", **settings).rank(QUERY, documents)
 
 
 def refusal(model, **settings):
@@ -82,16 +95,15 @@ WAYS = {
 # --- (1) what is read is the attention -----------------------------------------------------------
 
 
-@parametrised
-def test_readings_equal_eager_maps(name):
-    model = build(name)
+def test_readings_equal_eager_maps(subject):
+    model = subject.model
     try:
-        reranker = Reranker.from_model(model, byte_tokenizer(), layers="all", prefill_chunk=11)
+        reranker = Reranker.from_model(model, TOKENIZER, layers="all", prefill_chunk=11)
         reading = reranker.read_attention(QUERY, DOCUMENTS)
     except UnsupportedModelError:
         return
     eager = AutoModelForCausalLM.from_config(
-        tiny_config(name), attn_implementation="eager", dtype=torch.float32
+        tiny_config(subject.name), attn_implementation="eager", dtype=torch.float32
     ).eval()
     eager.load_state_dict(model.state_dict())
     for query, ids, rows in (
@@ -113,10 +125,9 @@ def test_readings_equal_eager_maps(name):
 # --- (2) a document's score is its own -----------------------------------------------------------
 
 
-@parametrised
 @pytest.mark.parametrize("way", WAYS)
-def test_a_score_does_not_depend_on_neighbours(name, way):
-    model = build(name)
+def test_a_score_does_not_depend_on_neighbours(subject, way):
+    model = subject.model
     if refusal(model, **WAYS[way]) is not None:
         return
     together = ranked(model, **WAYS[way]).scores
@@ -128,12 +139,11 @@ def test_a_score_does_not_depend_on_neighbours(name, way):
     assert close(ranked(model, DOCUMENTS[::-1], **WAYS[way]).scores[::-1], alone)
 
 
-@parametrised
-def test_both_readings_of_mixed_scoring_are_the_documents_own(name):
-    model = build(name)
+def test_both_readings_of_mixed_scoring_are_the_documents_own(subject):
+    model = subject.model
     if refusal(model, scoring="mixed") is not None:
         return
-    scorer = Reranker.from_model(model, byte_tokenizer(), scoring="mixed", layers="all").scorer
+    scorer = Reranker.from_model(model, TOKENIZER, scoring="mixed", layers="all").scorer
     query, *documents = scorer.prompts.encode_documents([QUERY, *DOCUMENTS])
     likelihoods, readings = scorer.read(query, documents, Cost())
     for place, document in enumerate(documents):
@@ -145,9 +155,8 @@ def test_both_readings_of_mixed_scoring_are_the_documents_own(name):
 # --- (3) cut and whole ---------------------------------------------------------------------------
 
 
-@parametrised
-def test_loaded_from_a_folder_it_ranks_as_it_is(name, tmp_path):
-    model = build(name)
+def test_loaded_from_a_folder_it_ranks_as_it_is(subject, tmp_path):
+    model = subject.model
     ways = [{"framework": "pointwise", "layers": chosen} for chosen in ("auto", "all", (1, 2))]
     ways.append({"scoring": "likelihood"})
     for settings in ways:
@@ -157,7 +166,7 @@ def test_loaded_from_a_folder_it_ranks_as_it_is(name, tmp_path):
             continue
         if not any(tmp_path.iterdir()):
             model.save_pretrained(tmp_path)
-            byte_tokenizer().save_pretrained(tmp_path)
+            TOKENIZER.save_pretrained(tmp_path)
         loaded = Reranker(model=str(tmp_path), dtype="float32", fusion="none", **settings)
         assert close(loaded.rank(QUERY, DOCUMENTS).scores, wanted), settings
 
@@ -165,10 +174,9 @@ def test_loaded_from_a_folder_it_ranks_as_it_is(name, tmp_path):
 # --- (4) chunks ----------------------------------------------------------------------------------
 
 
-@parametrised
 @pytest.mark.parametrize("framework", ["listwise", "pointwise"])
-def test_chunks_change_nothing(name, framework):
-    model = build(name)
+def test_chunks_change_nothing(subject, framework):
+    model = subject.model
     settings = {"framework": framework, "layers": "all"}
     if refusal(model, **settings) is not None:
         return
@@ -179,14 +187,13 @@ def test_chunks_change_nothing(name, framework):
 # --- (5) kept states -----------------------------------------------------------------------------
 
 
-@parametrised
-def test_kept_states_equal_nothing_kept(name):
-    model = build(name)
+def test_kept_states_equal_nothing_kept(subject):
+    model = subject.model
     for settings in (WAYS["attention"], WAYS["likelihood"]):
         try:
             wanted = ranked(model, **settings).scores
             keeping = Reranker.from_model(
-                model, byte_tokenizer(), fusion="none", document_states="independent", **settings
+                model, TOKENIZER, fusion="none", document_states="independent", **settings
             )
             assert close(keeping.rank(QUERY, DOCUMENTS).scores, wanted)
         except UnsupportedModelError:
@@ -217,7 +224,7 @@ WORKING = [
 def test_these_rank(name):
     if name not in names():
         pytest.skip("this version of transformers has it not")
-    model = build(name)
+    model = build(name).model
     assert refusal(model, **WAYS["attention"]) is None
     assert refusal(model, **WAYS["likelihood"]) is None
 
@@ -226,7 +233,7 @@ def test_these_rank(name):
 def test_models_without_attention_are_refused_in_one_sentence(name):
     if name not in names():
         pytest.skip("this version of transformers has it not")
-    model = build(name)
+    model = build(name).model
     for settings in WAYS.values():
         assert refusal(model, **settings) is not None
 
@@ -279,17 +286,17 @@ def _uncompared_cut(monkeypatch):
 
 
 FAULTS = {
-    "reading": (_no_packing, lambda tmp: test_readings_equal_eager_maps("llama")),
+    "reading": (_no_packing, lambda tmp: test_readings_equal_eager_maps(build("llama"))),
     "neighbours": (
         _no_packing,
-        lambda tmp: test_a_score_does_not_depend_on_neighbours("llama", "likelihood"),
+        lambda tmp: test_a_score_does_not_depend_on_neighbours(build("llama"), "likelihood"),
     ),
     "folder": (
         _uncompared_cut,
-        lambda tmp: test_loaded_from_a_folder_it_ranks_as_it_is("minicpm3", tmp),
+        lambda tmp: test_loaded_from_a_folder_it_ranks_as_it_is(build("minicpm3"), tmp),
     ),
-    "chunks": (_shifted_chunks, lambda tmp: test_chunks_change_nothing("llama", "listwise")),
-    "states": (_one_too_many, lambda tmp: test_kept_states_equal_nothing_kept("llama")),
+    "chunks": (_shifted_chunks, lambda tmp: test_chunks_change_nothing(build("llama"), "listwise")),
+    "states": (_one_too_many, lambda tmp: test_kept_states_equal_nothing_kept(build("llama"))),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,10 @@ from icr_rag.model.forking import remember
 from icr_rag.model.threads import advice
 
 logger = logging.getLogger(__name__)
+
+
+#: What was found of a model, for as long as it lives: rerankers come and go on it.
+_proven: weakref.WeakKeyDictionary[Any, dict[Any, Anatomy]] = weakref.WeakKeyDictionary()
 
 
 @functools.cache
@@ -53,7 +58,6 @@ class Engine:
     lock: threading.RLock = field(default_factory=threading.RLock)
     causal: Any = None
     given: Any = None
-    _anatomies: dict[int | None, Anatomy] = field(default_factory=dict)
     _identity: str = ""
     _settled: str | None = None
     _fingerprints: dict[int, str] = field(default_factory=dict)
@@ -85,13 +89,14 @@ class Engine:
         whole = last is None and self.causal is not None
         # Of weights that were loaded here all are used; of a caller's only the lower layers.
         depth = loaded if last is None or self.given is None else last + 1
-        key = None if whole else depth
+        # Adapters that are put in afterwards add modules.
+        key = whole, depth, self.kernel, sum(1 for _ in self.decoder.modules())
         with self.lock:
-            known = self._anatomies.get(key)
+            proven = _proven.setdefault(self.decoder, {})
+            known = proven.get(key)
             if known is None:
                 model = self.causal if whole else self.decoder
-                known = prove(model, depth, self.kernel, whole=whole)
-                self._anatomies[key] = known
+                known = proven[key] = prove(model, depth, self.kernel, whole=whole)
             return known
 
     def identity(self) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import functools
 import types
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -112,9 +113,10 @@ def twin_of_depth(decoder: nn.Module, depth: int, implementation: str) -> nn.Mod
     config = with_implementation(original, implementation)
     layers = decoder_layers(decoder)
     upper = {str(number) for number in range(depth, len(layers))}
+    configs = {id(original): config}
     memo: dict[int, nn.Module] = {}
-    memo[id(layers)] = _twin(layers, original, config, memo, without=upper)
-    return _twin(decoder, original, config, memo)
+    memo[id(layers)] = _twin(layers, configs, memo, without=upper)
+    return _twin(decoder, configs, memo)
 
 
 def make_causal_view(model: nn.Module, implementation: str = tap.TAP_NAME) -> nn.Module:
@@ -124,12 +126,19 @@ def make_causal_view(model: nn.Module, implementation: str = tap.TAP_NAME) -> nn
         model: as AutoModelForCausalLM gives it; not changed.
         implementation: another one than the tap, to compare with.
     """
-    decoder = find_decoder(model)
-    config = with_implementation(decoder.config, implementation)
-    memo: dict[int, nn.Module] = {}
-    # The decoder first: a multimodal model's own configuration is another object.
-    _twin(decoder, decoder.config, config, memo)
-    return _twin(model, decoder.config, config, memo)
+    text: Any = find_decoder(model).config
+    configs = {id(text): with_implementation(text, implementation)}
+    for module in model.modules():
+        whole = vars(module).get("config")
+        if whole is None or id(whole) in configs:
+            continue
+        # A multimodal model makes its masks by the text configuration inside its own.
+        holding = [name for name, value in vars(whole).items() if value is text]
+        if holding:
+            configs[id(whole)] = with_implementation(whole, implementation)
+            for name in holding:
+                setattr(configs[id(whole)], name, configs[id(text)])
+    return _twin(model, configs, {})
 
 
 def truncate_config(config: Any, depth: int) -> Any:
@@ -181,12 +190,15 @@ def _own_buffers(module: nn.Module) -> dict[str, torch.Tensor | None]:
 
 def _twin(
     module: nn.Module,
-    old_config: Any,
-    new_config: Any,
+    configs: Mapping[int, Any],
     memo: dict[int, nn.Module],
     without: frozenset[str] | set[str] = frozenset(),
 ) -> nn.Module:
-    """A structural copy of ``module`` and its children over the same tensors and hooks."""
+    """A structural copy of ``module`` and its children over the same tensors and hooks.
+
+    Args:
+        configs: id of a configuration -> the one to put in its place.
+    """
     if id(module) in memo:
         return memo[id(module)]
     twin: nn.Module = type(module).__new__(type(module))
@@ -194,14 +206,14 @@ def _twin(
     state["_parameters"] = dict(module._parameters)
     state["_buffers"] = _own_buffers(module)
     state["_modules"] = {
-        name: child if child is None else _twin(child, old_config, new_config, memo)
+        name: child if child is None else _twin(child, configs, memo)
         for name, child in module._modules.items()
         if name not in without
     }
     state["training"] = False
     for name, value in state.items():
-        if value is old_config:
-            state[name] = new_config
+        if id(value) in configs:
+            state[name] = configs[id(value)]
         elif isinstance(value, types.MethodType) and value.__self__ is module:
             state[name] = types.MethodType(value.__func__, twin)
         elif isinstance(value, functools.partial) and any(a is module for a in value.args):
