@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +14,7 @@ from rich.text import Text
 from icr_rag import RerankerConfig, __version__
 from icr_rag.cli.console import output_console, shown_layers, working, write_json
 from icr_rag.cli.options import with_reranker_options
-from icr_rag.errors import ConfigError, ModelLoadError, require
+from icr_rag.errors import ConfigError
 
 #: Optional distributions and the extra that brings each.
 _OPTIONAL = {
@@ -138,24 +137,18 @@ def examine(config: RerankerConfig) -> dict[str, Any]:
 
 def _load_config(config: RerankerConfig) -> tuple[Any, Any]:
     """The model's whole configuration and the part of it for text."""
+    from icr_rag.model.embedded import EMBEDDED_MODELS
+    from icr_rag.model.gguf import gguf_config
     from icr_rag.model.loading import load_config
+    from icr_rag.model.source import is_gguf, named_path
 
-    if not config.model.endswith(".gguf"):
-        whole, text_config, _ = load_config(config)
-        return whole, text_config
-    # Loading would convert the file first; its header says all that is needed here.
-    require("gguf", "gguf", "Reading GGUF files")
-    from transformers import AutoConfig
-
-    path = Path(config.model).expanduser()
-    if not path.is_file():
-        raise ModelLoadError(f"no GGUF file at {path}; check the path given as `model`")
-    try:
-        whole = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
-    except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelLoadError(f"{path} is not a readable GGUF file: {reason}") from error
-    return whole, whole.get_text_config(decoder=True)
+    path = None if config.model in EMBEDDED_MODELS else named_path(config.model)
+    if path is not None and is_gguf(path):
+        # Loading would convert the file first; its header says all that is needed here.
+        whole = gguf_config(path)
+        return whole, whole.get_text_config(decoder=True)
+    whole, text_config, _ = load_config(config)
+    return whole, text_config
 
 
 def estimate_cost(config: RerankerConfig, whole: Any, text_config: Any, dtype: Any) -> Cost:

@@ -12,7 +12,6 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from icr_rag.cascade import second_config
@@ -22,6 +21,7 @@ from icr_rag.model.device import DtypeChoice, choose_dtype, resolve_device
 from icr_rag.model.embedded import EMBEDDED_MODELS, ensure_embedded_model
 from icr_rag.model.engine import Engine, default_chunk
 from icr_rag.model.forking import Turns
+from icr_rag.model.source import check_folder, hint, is_gguf, named_path
 from icr_rag.scoring.registry import needs_lm_head
 from icr_rag.selection import select_heads
 
@@ -50,18 +50,24 @@ def resolve_source(config: RerankerConfig) -> str:
     """The hub name or local folder that transformers is to load.
 
     The embedded model is fetched and a GGUF file converted, once.
+
+    Raises:
+        ModelLoadError: if the setting names no model, or one whose files are not whole.
     """
     if config.model in EMBEDDED_MODELS:
         folder = ensure_embedded_model(
             config.model, cache_dir=config.cache_dir, local_files_only=config.local_files_only
         )
         return str(folder)
-    if config.model.endswith(".gguf"):
+    path = named_path(config.model)
+    if path is None:
+        return config.model
+    if is_gguf(path):
         from icr_rag.model.gguf import ensure_converted
 
-        return str(ensure_converted(Path(config.model).expanduser(), cache_dir=config.cache_dir))
-    path = Path(config.model).expanduser()
-    return str(path) if path.is_dir() else config.model
+        return str(ensure_converted(path, cache_dir=config.cache_dir))
+    check_folder(config.model, path)
+    return str(path)
 
 
 def load_engine(config: RerankerConfig) -> Engine:
@@ -157,6 +163,8 @@ def _load_or_share(config: RerankerConfig, what: str) -> Engine:
         "dtype": dtype.torch_dtype,
         "attn_implementation": "eager" if kernel == "sdpa" else kernel,
         "quantization_config": _quantization(config),
+        # Pickled weights can run code.
+        "use_safetensors": True,
         "device_map": config.device_map if config.device_map is not None else {"": device},
         **hub,
     }
@@ -273,12 +281,13 @@ def _explained(config: RerankerConfig, source: str) -> Iterator[None]:
     """Turn what transformers raises into one error that says what to do."""
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError) as error:
-        reason = " ".join(str(error).split())
+    # Of whatever kind: safetensors and tokenizers have their own, down to a bare Exception.
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        advice = hint(reason)
         if len(reason) > 400:
             reason = reason[:400] + " ..."
         raise ModelLoadError(
             f"model={config.model!r} could not be loaded"
-            f"{'' if source == config.model else f' from {source}'}: {reason} -- `model` takes a "
-            "hub name, a local Hugging Face folder, a .gguf file or 'smollm2-135m'"
+            f"{'' if source == config.model else f' from {source}'}: {reason} -- {advice}"
         ) from error
