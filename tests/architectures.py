@@ -90,6 +90,9 @@ KINDS = ("layer_types", "layers_block_type", "mlp_layer_types")
 
 #: What single models need besides.
 OWN: dict[str, dict[str, Any]] = {
+    # All their layers slide: what they do not see is not ranked by them.
+    **dict.fromkeys(("mistral", "ministral", "moshi"), {"sliding_window": 400}),
+    "recurrent_gemma": {"sliding_window": 400, "attention_window_size": 400},
     "bamba": {"attn_layer_indices": [1, 3]},
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"] * 2},
     "kimi_linear": {"linear_head_dim": 8, "linear_num_heads": 4},
@@ -182,9 +185,16 @@ UNBUILDABLE = {
 }
 
 
+#: What transformers itself cannot build from a configuration of that type.
+UNBUILDABLE = {
+    "musicgen": "AutoModelForCausalLM takes its decoder's configuration, which has another type",
+    "musicgen_melody": "AutoModelForCausalLM takes its decoder's configuration, of another type",
+}
+
+
 def names() -> list[str]:
     """Model types of transformers' mapping of causal language models."""
-    return sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    return sorted(set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) - set(UNBUILDABLE))
 
 
 def tiny_config(name: str, **own: Any) -> Any:

@@ -169,6 +169,19 @@ def _is_plain(layer: Any) -> bool:
     return type(layer).__name__ in _PLAIN
 
 
+def bare_loader(config: Any) -> Any:
+    """The class that loads a model without its LM head: AutoModel; or, for text parts that it
+    does not know, and for types of which it would build the encoder too, the one that loads the
+    decoder with its head. All of 5.x."""
+    import transformers
+
+    kind = type(config)
+    encodes = (transformers.AutoModelForSeq2SeqLM, transformers.AutoModelForSpeechSeq2Seq)
+    known = kind in transformers.AutoModel._model_mapping
+    bare = known and not any(kind in auto._model_mapping for auto in encodes)
+    return transformers.AutoModel if bare else transformers.AutoModelForCausalLM
+
+
 # --- attention -------------------------------------------------------------------------------
 
 

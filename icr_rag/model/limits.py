@@ -19,7 +19,8 @@ def context_length(text_config: Any) -> int | None:
         text_config: of the whole model.
     """
     limits = [getattr(text_config, "max_position_embeddings", None), stretched_beyond(text_config)]
-    known = [limit for limit in limits if isinstance(limit, int)]
+    # Some say -1 for "none".
+    known = [limit for limit in limits if isinstance(limit, int) and limit > 0]
     return min(known, default=None)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from icr_rag.cascade import second_config
 from icr_rag.config import RerankerConfig
-from icr_rag.errors import MissingDependencyError, ModelLoadError
+from icr_rag.errors import MissingDependencyError, ModelLoadError, UnsupportedModelError
 from icr_rag.model.device import DtypeChoice, choose_dtype, resolve_device
 from icr_rag.model.embedded import EMBEDDED_MODELS, ensure_embedded_model
 from icr_rag.model.engine import Engine, default_chunk
@@ -99,7 +99,9 @@ def load_config(config: RerankerConfig) -> tuple[Any, Any, str]:
     with _explained(config, source):
         whole = transformers.AutoConfig.from_pretrained(source, **_hub_arguments(config, source))
     if getattr(whole, "is_encoder_decoder", False):
-        raise ModelLoadError(f"{config.model} is an encoder-decoder; a decoder-only LLM is needed")
+        raise UnsupportedModelError(
+            f"{config.model} is an encoder-decoder; a decoder-only LLM is needed"
+        )
     text_config = whole.get_text_config(decoder=True)
     check_attends(text_config)
     return whole, text_config, source
@@ -118,7 +120,7 @@ def _hub_arguments(config: RerankerConfig, source: str) -> dict[str, Any]:
 def _load_or_share(config: RerankerConfig, what: str) -> Engine:
     import transformers
 
-    from icr_rag.model._transformers import without_leftovers
+    from icr_rag.model._transformers import bare_loader, without_leftovers
     from icr_rag.model.cut import (
         cut_changes_nothing,
         drop_upper_layers,
@@ -155,7 +157,7 @@ def _load_or_share(config: RerankerConfig, what: str) -> Engine:
         raise MissingDependencyError(
             "attn_implementation='flash_attention_2' needs flash-attn: pip install flash-attn"
         )
-    loader: Any = transformers.AutoModelForCausalLM if whole_model else transformers.AutoModel
+    loader: Any = transformers.AutoModelForCausalLM if whole_model else bare_loader(whole)
     remote = {"trust_remote_code": True} if config.trust_remote_code else {}
     cut = whole_model or cut_changes_nothing(whole, text_config, depth, loader, **remote)
     arguments: dict[str, Any] = {
