@@ -91,7 +91,7 @@ KINDS = ("layer_types", "layers_block_type", "mlp_layer_types")
 #: What single models need besides.
 OWN: dict[str, dict[str, Any]] = {
     # All their layers slide: what they do not see is not ranked by them.
-    **dict.fromkeys(("mistral", "ministral", "moshi"), {"sliding_window": 400}),
+    **{key: {"sliding_window": 400} for key in ("mistral", "ministral", "moshi")},
     "recurrent_gemma": {"sliding_window": 400, "attention_window_size": 400},
     "bamba": {"attn_layer_indices": [1, 3]},
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"] * 2},

@@ -171,9 +171,10 @@ def test_loaded_from_a_folder_it_ranks_as_it_is(subject, tmp_path):
         try:
             found = loaded.rank(QUERY, DOCUMENTS).scores
         except ModelLoadError as error:
-            # What transformers itself does not load: a text part by itself, or the decoder of an
-            # encoder-decoder, which its configuration still says that it is.
-            if "encoder-decoder" in str(error) or "Unrecognized configuration" in str(error):
+            # Refused, then: a text part by itself, which transformers does not load either, and
+            # decoders of encoder-decoders, whose configuration counts the encoder's layers.
+            told = ("encoder-decoder", "Unrecognized configuration", "no list of decoder layers")
+            if any(words in str(error) for words in told):
                 continue
             raise
         assert close(found, wanted), settings
