@@ -19,6 +19,7 @@ from icr_rag.cascade import read_again, second_config
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import ClosedError, ConfigError, InputError, brief
 from icr_rag.inputs import RankInputs, check_documents, check_query
+from icr_rag.model.device import release_cached_memory
 from icr_rag.notices import Notices
 from icr_rag.ranking import Scored, make_ranking, select, unread
 from icr_rag.types import AttentionReading, Document, DocumentLike, Encoded, Ranking, Usage
@@ -52,7 +53,6 @@ class Reranker:
         self._foreign: tuple[Any, Any] | None = None
         #: Held while the scorers are made, which may load the model: never on an event loop.
         self._making = threading.RLock()
-        #: The scorer, and that of a cascade's second reading.
         self._scorers: tuple[Any, Any | None] | None = None
         self._worker = Worker()
         self._closed = False
@@ -302,8 +302,7 @@ class Reranker:
 
     @property
     def scorer(self) -> Any:
-        """What judges windows of documents; loads the model if it is not loaded. See
-        `icr_rag.scoring.base`."""
+        """What judges windows of documents (`icr_rag.scoring.base`); loads the model if need be."""
         return self._ensure_scorer()
 
     @property
@@ -330,7 +329,7 @@ class Reranker:
         self._scorers = None
         self._foreign = None
         self._worker.close()
-        _release_cached_memory()
+        release_cached_memory()
 
     def __enter__(self) -> Reranker:
         return self
@@ -356,18 +355,16 @@ class Reranker:
         return type(self), (self.config,)
 
     def __repr__(self) -> str:
-        changed = {
-            name: value
-            for name, value in self.config
-            if value != type(self.config).model_fields[name].default
-        }
-        return f"Reranker({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
+        changed = self.config.changed().items()
+        return f"Reranker({', '.join(f'{name}={value!r}' for name, value in changed)})"
 
     def _ensure_scorer(self) -> Any:
         return self._ensure_scorers()[0]
 
     def _ensure_scorers(self) -> tuple[Any, Any | None]:
         """Both scorers, or an error: a cascade whose second one cannot be made does not rank."""
+        from icr_rag.model.forking import check_process
+
         found = self._scorers
         if found is None:
             with self._making:
@@ -375,17 +372,15 @@ class Reranker:
                 self._check_open()
                 self._scorers = found
         self._check_open()
-        from icr_rag.model.forking import check_process
-
         check_process(found[0].engine.device)
         return found
 
     def _make_scorers(self) -> tuple[Any, Any | None]:
-        self._check_open()
         from icr_rag.model.forking import check_process
         from icr_rag.model.loading import engine_from_model, load_engine
         from icr_rag.scoring.registry import make_scorer
 
+        self._check_open()
         check_process("cpu")
         foreign = self._foreign
         engine = (
@@ -403,14 +398,3 @@ class Reranker:
 
     def _check_top_n(self, top_n: int | None) -> int | None:
         return check_top_n(top_n, self.config.top_n)
-
-
-def _release_cached_memory() -> None:
-    """Give freed accelerator memory back to the device, if torch was ever imported."""
-    import gc
-    import sys
-
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        gc.collect()
-        torch.cuda.empty_cache()

@@ -17,6 +17,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from icr_rag.errors import UnsupportedModelError
 from icr_rag.model import _transformers as seam
+from icr_rag.model.limits import sliding_windows, stretched_beyond
 from icr_rag.model.view import find_decoder
 
 PACKAGE = Path(seam.__file__).parents[1]
@@ -162,13 +163,13 @@ def test_leftovers_are_not_reported_in_this_thread_only():
 
 
 def test_windows_per_layer():
-    assert seam.sliding_windows(llama_config()) == [None] * 5
+    assert sliding_windows(llama_config()) == [None] * 5
     mistral = transformers.MistralConfig(**{**_COMMON, "sliding_window": 24})
-    assert seam.sliding_windows(mistral) == [24] * 5
+    assert sliding_windows(mistral) == [24] * 5
     mixed = transformers.Qwen2Config(
         **{**_COMMON, "use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2}
     )
-    assert seam.sliding_windows(mixed) == [None, None, 24, 24, 24]
+    assert sliding_windows(mixed) == [None, None, 24, 24, 24]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,7 @@ def test_windows_per_layer():
     ],
 )
 def test_where_positions_are_stretched(parameters, limit):
-    assert seam.stretched_beyond(llama_config(rope_parameters=parameters)) == limit
+    assert stretched_beyond(llama_config(rope_parameters=parameters)) == limit
 
 
 # --- and nowhere else -----------------------------------------------------------------------------

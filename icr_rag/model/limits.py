@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-from icr_rag.model._transformers import sliding_windows, stretched_beyond
 
 
 def context_length(text_config: Any) -> int | None:
@@ -34,3 +32,48 @@ def reach(text_config: Any, layers: Sequence[int]) -> int | None:
     if not read or any(window is None for window in read):
         return None
     return max(window for window in read if window is not None)
+
+
+def sliding_windows(config: Any) -> list[int | None]:
+    """Per layer, how many tokens back it sees; None: all. Chunks count as windows. All of 5.x.
+
+    Args:
+        config: of the text decoder.
+    """
+    count: int = config.num_hidden_layers
+    window, chunk = _number(config, "sliding_window"), _number(config, "attention_chunk_size")
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:
+        return [window or chunk] * count
+    sizes = {"sliding_attention": window, "hybrid_sliding": window, "chunked_attention": chunk}
+    return [sizes.get(kind) for kind in kinds]
+
+
+def stretched_beyond(config: Any) -> int | None:
+    """The number of tokens above which positions are scaled anew; None: they never are.
+
+    "longrope" and "dynamic" rotary embeddings choose their factors by the longest position of a
+    pass: beyond this number what a token is like would depend on how a prompt is split. All of
+    5.x (``rope_parameters``; one per kind of layer in some models).
+    """
+    parameters = getattr(config, "rope_parameters", None)
+    if not isinstance(parameters, Mapping):
+        return None
+    nested = [value for value in parameters.values() if isinstance(value, Mapping)]
+    limits = []
+    for one in nested or [parameters]:
+        if one.get("rope_type") not in ("longrope", "dynamic"):
+            continue
+        original = one.get("original_max_position_embeddings")
+        if original is None:
+            original = getattr(config, "original_max_position_embeddings", None)
+        if original is None:
+            original = getattr(config, "max_position_embeddings", None)
+        if original is not None:
+            limits.append(int(original))
+    return min(limits, default=None)
+
+
+def _number(config: Any, name: str) -> int | None:
+    value = getattr(config, name, None)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
