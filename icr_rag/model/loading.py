@@ -93,12 +93,16 @@ def load_config(config: RerankerConfig) -> tuple[Any, Any, str]:
     """
     import transformers
 
+    from icr_rag.model.checks import check_config
+
     source = resolve_source(config)
     with _explained(config, source):
         whole = transformers.AutoConfig.from_pretrained(source, **_hub_arguments(config, source))
     if getattr(whole, "is_encoder_decoder", False):
         raise ModelLoadError(f"{config.model} is an encoder-decoder; a decoder-only LLM is needed")
-    return whole, whole.get_text_config(decoder=True), source
+    text_config = whole.get_text_config(decoder=True)
+    check_config(config.model, text_config)
+    return whole, text_config, source
 
 
 def _hub_arguments(config: RerankerConfig, source: str) -> dict[str, Any]:
@@ -115,6 +119,7 @@ def _load_or_share(config: RerankerConfig, what: str) -> Engine:
     import transformers
 
     from icr_rag.model._transformers import without_leftovers
+    from icr_rag.model.checks import check_kernel, check_loaded_tokenizer, check_vocabulary
     from icr_rag.model.cut import (
         cut_changes_nothing,
         drop_upper_layers,
@@ -147,10 +152,7 @@ def _load_or_share(config: RerankerConfig, what: str) -> Engine:
         "cuda" if config.device_map is not None else device, config.dtype, stored_name
     )
     kernel = config.attn_implementation
-    if kernel == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
-        raise MissingDependencyError(
-            "attn_implementation='flash_attention_2' needs flash-attn: pip install flash-attn"
-        )
+    check_kernel(kernel)
     loader: Any = transformers.AutoModelForCausalLM if whole_model else transformers.AutoModel
     remote = {"trust_remote_code": True} if config.trust_remote_code else {}
     cut = whole_model or cut_changes_nothing(whole, text_config, depth, loader, **remote)
@@ -181,6 +183,8 @@ def _load_or_share(config: RerankerConfig, what: str) -> Engine:
     elif not whole_model:
         restore_config(model, text_config)
     decoder = find_decoder(model)
+    check_loaded_tokenizer(config.model, tokenizer)
+    check_vocabulary(f"model={config.model!r}", decoder, tokenizer)
     chunk = default_chunk(decoder)
     engine = Engine(decoder, own_tokenizer(tokenizer), text_config, kernel, dtype, chunk)
     engine.causal = model if whole_model else None
@@ -197,10 +201,13 @@ def engine_from_model(model: Any, tokenizer: Any, kernel: str) -> Engine:
     Raises:
         UnsupportedModelError: if it is not a decoder-only transformers model, or has an adapter
             that stands outside of the decoder.
+        MissingDependencyError: if the kernel's package is not installed.
     """
     from icr_rag.model.adapters import check_adapters
+    from icr_rag.model.checks import check_kernel
     from icr_rag.model.view import find_decoder
 
+    check_kernel(kernel)
     check_adapters(model)
     decoder = find_decoder(model)
     causal = model if _has_lm_head(model) else None
