@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from icr_rag.errors import ModelLoadError
+
 _PLACEHOLDER = "ICRRAGUSERMESSAGE"
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -95,15 +97,28 @@ class Encoder:
         """Token ids before and after the user's message.
 
         Taken from the tokenizer's own chat template; a plain layout where it has none.
+
+        Raises:
+            ModelLoadError: if the template cannot be read or refuses a user's message.
         """
         if getattr(self.tokenizer, "chat_template", None):
             message = [{"role": "user", "content": _PLACEHOLDER}]
-            text = self.tokenizer.apply_chat_template(
-                message,
-                tokenize=False,
-                add_generation_prompt=True,
-                chat_template=without_today(self.tokenizer.get_chat_template()),
-            )
+            try:
+                text = self.tokenizer.apply_chat_template(
+                    message,
+                    tokenize=False,
+                    add_generation_prompt=True,
+                    chat_template=without_today(self.tokenizer.get_chat_template()),
+                )
+            # A template is a program, and may raise whatever it likes.
+            except Exception as error:
+                reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+                raise ModelLoadError(
+                    f"the chat template of {self.tokenizer.name_or_path or 'the tokenizer'!r} "
+                    f"fails on one user message ({reason}); mend it (chat_template.jinja or "
+                    "tokenizer_config.json), set tokenizer.chat_template to one that works, or to "
+                    "None for a plain layout"
+                ) from error
             before, found, after = text.partition(_PLACEHOLDER)
             if found and _PLACEHOLDER not in after:
                 return self.encode_template(before), self.encode_template(after)

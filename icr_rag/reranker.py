@@ -74,11 +74,13 @@ class Reranker:
             **fields: fields of `RerankerConfig` that replace those of ``config``.
 
         Raises:
+            InputError: if ``model`` is no model or ``tokenizer`` no tokenizer.
             UnsupportedModelError: if the model has no list of decoder layers.
+            ModelLoadError: if the tokenizer has tokens that the model has no embedding for.
         """
-        from icr_rag.model.view import find_decoder
+        from icr_rag.model.checks import check_given
 
-        find_decoder(model)
+        check_given(model, tokenizer)
         reranker = cls(config, **fields)
         if reranker.config.model == RerankerConfig.model_fields["model"].default:
             # Traces name the model, and settings that are saved must not stand for other weights.

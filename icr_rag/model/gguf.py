@@ -157,7 +157,7 @@ def describe(source: Path) -> tuple[str, str]:
     """
     found = fault(source)
     if found is not None:
-        raise ModelLoadError(f"no GGUF file: {found}")
+        raise ModelLoadError(f"not a readable GGUF file: {found}")
     try:
         header = read_header(source)
     except (OSError, ValueError) as error:

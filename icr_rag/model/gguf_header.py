@@ -86,6 +86,11 @@ class _Walk:
             if value is not None:
                 values[key] = value
         widest = self.tensors(tensors, values)
+        parts = values.get("split.count", 1)
+        if type(parts) is int and parts > 1:
+            raise ValueError(
+                f"it is one of {parts} parts; join them first (llama-gguf-split --merge)"
+            )
         _check_sizes(values, tensors, widest)
         return Header(values, tensors, widest)
 

@@ -94,6 +94,7 @@ def load_config(config: RerankerConfig) -> tuple[Any, Any, str]:
     import transformers
 
     from icr_rag.model._transformers import check_attends
+    from icr_rag.model.checks import check_config
 
     source = resolve_source(config)
     with _explained(config, source):
@@ -103,6 +104,7 @@ def load_config(config: RerankerConfig) -> tuple[Any, Any, str]:
             f"{config.model} is an encoder-decoder; a decoder-only LLM is needed"
         )
     text_config = whole.get_text_config(decoder=True)
+    check_config(config.model, text_config)
     check_attends(text_config)
     return whole, text_config, source
 
@@ -121,6 +123,7 @@ def _load_or_share(config: RerankerConfig, what: str) -> Engine:
     import transformers
 
     from icr_rag.model._transformers import bare_loader, without_leftovers
+    from icr_rag.model.checks import check_kernel, check_loaded_tokenizer, check_vocabulary
     from icr_rag.model.cut import (
         cut_changes_nothing,
         drop_upper_layers,
@@ -153,10 +156,7 @@ def _load_or_share(config: RerankerConfig, what: str) -> Engine:
         "cuda" if config.device_map is not None else device, config.dtype, stored_name
     )
     kernel = config.attn_implementation
-    if kernel == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
-        raise MissingDependencyError(
-            "attn_implementation='flash_attention_2' needs flash-attn: pip install flash-attn"
-        )
+    check_kernel(kernel)
     loader: Any = transformers.AutoModelForCausalLM if whole_model else bare_loader(whole)
     remote = {"trust_remote_code": True} if config.trust_remote_code else {}
     cut = whole_model or cut_changes_nothing(whole, text_config, depth, loader, **remote)
@@ -187,6 +187,8 @@ def _load_or_share(config: RerankerConfig, what: str) -> Engine:
     elif not whole_model:
         restore_config(model, text_config)
     decoder = find_decoder(model)
+    check_loaded_tokenizer(config.model, tokenizer)
+    check_vocabulary(f"model={config.model!r}", decoder, tokenizer)
     chunk = default_chunk(decoder)
     engine = Engine(decoder, own_tokenizer(tokenizer), text_config, kernel, dtype, chunk)
     engine.causal = model if whole_model else None
@@ -203,11 +205,14 @@ def engine_from_model(model: Any, tokenizer: Any, kernel: str) -> Engine:
     Raises:
         UnsupportedModelError: if it is not a decoder-only transformers model, or has an adapter
             that stands outside of the decoder.
+        MissingDependencyError: if the kernel's package is not installed.
     """
     from icr_rag.model._transformers import check_attends
     from icr_rag.model.adapters import check_adapters
+    from icr_rag.model.checks import check_kernel
     from icr_rag.model.view import find_decoder
 
+    check_kernel(kernel)
     check_adapters(model)
     decoder = find_decoder(model)
     check_attends(decoder.config)

@@ -23,6 +23,8 @@ _CONVERT = (
 )
 #: Size of the largest JSON file of a model: tokenizers of large vocabularies have some 30 MB.
 _MOST_JSON = 512 * 2**20
+#: Layers of the deepest model that is believed. A configuration of more would be built first.
+_MOST_LAYERS = 10_000
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
@@ -76,6 +78,14 @@ def check_folder(model: str, folder: Path) -> None:
     if "config.json" not in names:
         raise ModelLoadError(f"model={model!r}: {_without_config(folder, names)}")
     config = _checked_json(model, folder / "config.json")
+    for key in ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size"):
+        size = config.get(key)
+        if type(size) is int and size < 1:
+            raise ModelLoadError(
+                f"model={model!r}: {folder / 'config.json'} has {key}={size}; a whole number from "
+                "1 is needed -- is the file damaged?"
+            )
+    _check_depth(model, folder / "config.json", config)
     for name in _TOKENIZER_FILES:
         if name in names:
             _checked_json(model, folder / name)
@@ -146,6 +156,17 @@ def _checked_json(model: str, path: Path) -> dict[str, object]:
         ) from error
 
 
+def _check_depth(model: str, path: Path, config: dict[str, object]) -> None:
+    for key, value in config.items():
+        if isinstance(value, dict):
+            _check_depth(model, path, value)
+        elif key.endswith(("layers", "n_layer")) and type(value) is int and value > _MOST_LAYERS:
+            raise ModelLoadError(
+                f"model={model!r}: {path} asks for {key}={value}; no model has more than "
+                f"{_MOST_LAYERS} layers -- is the file damaged?"
+            )
+
+
 def _check_weights(model: str, folder: Path, names: list[str], config: dict[str, object]) -> None:
     if "transformers_weights" in config:
         return  # the configuration names a file of its own
@@ -192,6 +213,11 @@ def hint(reason: str) -> str:
         return (
             "the model needs Python code that comes with it and is not part of transformers; read "
             "that code, and where you trust it set trust_remote_code=True"
+        )
+    if "mismatch" in reason:
+        return (
+            "its weights have other shapes than its config.json says; are both of the same model, "
+            "and whole?"
         )
     if "safetensors" in reason or ".bin" in reason:
         return f"only safetensors are loaded, pickled weights never; {_CONVERT}"
