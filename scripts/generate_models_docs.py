@@ -89,7 +89,8 @@ def examine(name: str) -> Outcome:
                 scorer = ranker.scorer
                 last = scorer.layers[-1] if scorer.layers else None
                 anatomy = ranker.engine.anatomy(last)
-                anatomy.check_readable(scorer.layers)
+                if scorer.layers:
+                    anatomy.check_readable(scorer.layers)
                 found.way = found.way or anatomy.way
                 found.blind = found.blind or set(scorer.layers) <= anatomy.own_keys
             except UnsupportedModelError as error:

@@ -132,6 +132,17 @@ def attention_layers(config: Any) -> list[int]:
     ]
 
 
+def _attention_heads(config: Any) -> int | None:
+    """None for models that have none; raises where layers differ in it."""
+    try:
+        heads: int = config.num_attention_heads
+    except AttributeError as error:
+        if "has no attribute" in str(error):
+            return None
+        raise
+    return heads
+
+
 def check_attends(config: Any) -> None:
     """Raise `UnsupportedModelError` for a model that has no attention at all.
 
@@ -140,8 +151,8 @@ def check_attends(config: Any) -> None:
     """
     # Configurations may refuse to be asked, where layers differ.
     try:
-        heads = config.num_attention_heads
-        layers = attention_layers(config)
+        heads = _attention_heads(config)
+        layers = attention_layers(config) if heads is not None else []
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UnsupportedModelError(
