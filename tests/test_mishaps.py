@@ -147,6 +147,18 @@ def encoder(kind):
     return damage
 
 
+def mamba():
+    config = transformers.MambaConfig(
+        vocab_size=264, hidden_size=32, num_hidden_layers=2, state_size=4
+    )
+    return transformers.MambaForCausalLM(config)
+
+
+def of_mamba(folder):
+    mamba().save_pretrained(folder)
+    return folder
+
+
 def remote_code(folder):
     return changed_config(
         model_type="madeup", auto_map={"AutoConfig": "configuration_madeup.MadeUp"}
@@ -273,6 +285,7 @@ FOLDERS = {
     "a larger tokenizer": (larger_tokenizer, ["up to 265", "embeddings for 0 to 263"]),
     "an encoder": (encoder("Bert"), ["encoder (bert)", "decoder-only"]),
     "a modern encoder": (encoder("ModernBert"), ["encoder (modernbert)", "decoder-only"]),
+    "a model without attention": (of_mamba, ["'mamba' has no attention heads", "likelihood"]),
     "an empty folder": (emptied, ["is empty"]),
     "a folder of the hub's cache": (hub_cache, ["snapshots", "hub name"]),
     "a folder of GGUF files": (gguf_inside, ["m.Q4.gguf"]),
@@ -312,7 +325,7 @@ def test_what_is_wrong_with_a_models_files_is_told(mishap, model_folder, tmp_pat
         with pytest.raises(ModelLoadError) as caught:
             ask()
         message = str(caught.value)
-        assert path.name in message
+        assert path.name in message or mishap == "a model without attention"
         for word in words:
             assert word in message
         assert len(message) < 1500
@@ -434,6 +447,12 @@ def test_what_is_no_model_or_no_tokenizer_is_told(given):
     assert isinstance(caught.value, (InputError, ModelLoadError))
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_model_without_attention_is_told_when_attention_is_to_be_read():
+    reranker = Reranker.from_model(mamba(), byte_tokenizer())
+    with pytest.raises(ModelLoadError, match="'mamba' has no attention heads"):
+        reranker.rank("which metal?", ["tin", "lead"])
 
 
 def test_special_tokens_that_no_text_holds_may_lie_beyond_the_embeddings(llama):
