@@ -270,8 +270,8 @@ FOLDERS = {
     "no model type": (without_config_field("model_type", "architectures"), ["model_type"]),
     "layers that are no number": (changed_config(num_hidden_layers="many"), ["num_hidden_layers"]),
     "layers that there are not": (changed_config(num_hidden_layers=10**9), ["num_hidden_layers"]),
-    "a width that there is not": (changed_config(hidden_size=2**40), ["could not be loaded"]),
-    "words that there are not": (changed_config(vocab_size=2**50), ["could not be loaded"]),
+    "a width that there is not": (changed_config(hidden_size=2**40), ["cannot hold"]),
+    "words that there are not": (changed_config(vocab_size=2**50), ["cannot hold"]),
     "no layers": (changed_config(num_hidden_layers=0), ["num_hidden_layers"]),
     "no heads": (changed_config(num_attention_heads=0), ["num_attention_heads"]),
     "layers below zero": (changed_config(num_hidden_layers=-3), ["num_hidden_layers"]),
@@ -368,6 +368,22 @@ def test_a_gguf_file_by_a_name_in_capitals(tmp_path):
     config = RerankerConfig(model=str(file), cache_dir=str(tmp_path / "cache"), layers="all")
     assert examine(config)["cost"]["layers"].endswith("of 5")
     assert len(Reranker(config).rank("a", ["b", "c"])) == 2
+
+
+@pytest.mark.parametrize(
+    "lie", [{"vocab_size": 2**24}, {"intermediate_size": 2**20}, {"num_hidden_layers": 900}]
+)
+@pytest.mark.parametrize("scoring", ["attention", "likelihood"])
+def test_sizes_are_held_against_the_files_before_memory_is_taken(
+    lie, scoring, model_folder, tmp_path, monkeypatch
+):
+    shutil.copytree(model_folder, tmp_path / "model")
+    folder = changed_config(**lie)(tmp_path / "model")
+    for loader in (transformers.AutoModel, transformers.AutoModelForCausalLM):
+        monkeypatch.setattr(loader, "from_pretrained", lambda *a, **k: pytest.fail("loaded"))
+    with pytest.raises(ModelLoadError, match=r"asks for \d+ weights.*cannot hold"):
+        Reranker(model=str(folder), layers=(0, lie.get("num_hidden_layers", 5) - 1),
+                 scoring=scoring).warm_up()  # fmt: skip
 
 
 def test_pickled_weights_are_not_asked_for(model_folder, monkeypatch):
