@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import yaml
+import yaml
 
 #: Values that a YAML document may unfold to, every alias counted as what it stands for.
 MOST_VALUES = 100_000
+#: Brackets in brackets of a YAML text.
+_DEEPEST = 100
 
 
 def read_text(path: Path, most: int) -> str:
@@ -53,16 +53,17 @@ def parse_yaml(text: str) -> object:
     Raises:
         ValueError: if it is not YAML, is nested too deep, or unfolds to too many values.
     """
-    import yaml
-
-    loader = yaml.SafeLoader(text)
     try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        if _unfolded(node, {}) > MOST_VALUES:
-            raise ValueError(f"its aliases unfold to more than {MOST_VALUES:,} values")
-        value: object = loader.construct_document(node)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            if _unfolded(node, {}) > MOST_VALUES:
+                raise ValueError(f"its aliases unfold to more than {MOST_VALUES:,} values")
+            value: object = loader.construct_document(node)
+        finally:
+            loader.dispose()
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
     except RecursionError as error:
@@ -70,9 +71,16 @@ def parse_yaml(text: str) -> object:
     # What a constructor makes of a tag that does not fit, as in `!!float {}` or `!!int ""`.
     except (TypeError, AttributeError, LookupError, OverflowError) as error:
         raise ValueError(f"a value does not fit its tag: {error}") from error
-    finally:
-        loader.dispose()
     return value
+
+
+class _Loader(yaml.SafeLoader):
+    """Looks at all open brackets again at each one, which takes hours for a megabyte of them."""
+
+    def fetch_flow_collection_start(self, kind: type[yaml.Token]) -> None:
+        if self.flow_level >= _DEEPEST:
+            raise yaml.YAMLError("it is nested too deep")
+        super().fetch_flow_collection_start(kind)
 
 
 def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
@@ -80,8 +88,6 @@ def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
 
     A node that holds itself counts as too many.
     """
-    import yaml
-
     if id(node) in known:
         return known[id(node)]
     known[id(node)] = MOST_VALUES + 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from torch import nn
 
 from icr_rag.errors import InputError, MissingDependencyError, ModelLoadError, UnsupportedModelError
 from icr_rag.model.view import find_decoder
+
+logger = logging.getLogger(__name__)
 
 
 def check_given(model: object, tokenizer: object) -> None:
@@ -106,6 +110,41 @@ def check_config(name: str, config: Any) -> None:
                 f"model={name!r}: its configuration has {field}={value!r}; a whole number from 1 "
                 "is needed -- is config.json damaged?"
             )
+
+
+def check_size(name: str, folder: Path, config: Any, loader: Any, **hub: Any) -> None:
+    """Refuse a configuration of more weights than its files can hold, before memory is taken.
+
+    transformers allocates what the configuration says and finds out when it copies the weights.
+
+    Args:
+        name: the setting `model`.
+        folder: where the weights are.
+        config: of what is to be loaded.
+        loader: AutoModel or AutoModelForCausalLM.
+        **hub: its arguments about remote code.
+
+    Raises:
+        ModelLoadError: with both numbers.
+    """
+    import torch
+
+    try:
+        with torch.device("meta"):
+            model = loader.from_config(copy.deepcopy(config), **hub)
+    # What cannot be built is told when it is loaded.
+    except Exception as error:  # noqa: BLE001
+        logger.debug("%s is not built without weights: %s", name, error)
+        return
+    wanted = sum(parameter.numel() for parameter in model.parameters())
+    held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    # A weight takes a byte at least; quantised ones are packed, down to two bits each.
+    packed = getattr(config, "quantization_config", None) is not None
+    if wanted > held * (4 if packed else 1):
+        raise ModelLoadError(
+            f"model={name!r} could not be loaded: its config.json asks for {wanted} weights, which "
+            f"its files ({held} bytes) cannot hold; are both of the same model, and whole?"
+        )
 
 
 def check_loaded_tokenizer(name: str, tokenizer: object) -> None:

@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from icr_rag.cascade import second_config
@@ -123,7 +124,12 @@ def _load_or_share(config: RerankerConfig, what: str) -> Engine:
     import transformers
 
     from icr_rag.model._transformers import bare_loader, without_leftovers
-    from icr_rag.model.checks import check_kernel, check_loaded_tokenizer, check_vocabulary
+    from icr_rag.model.checks import (
+        check_kernel,
+        check_loaded_tokenizer,
+        check_size,
+        check_vocabulary,
+    )
     from icr_rag.model.cut import (
         cut_changes_nothing,
         drop_upper_layers,
@@ -170,6 +176,8 @@ def _load_or_share(config: RerankerConfig, what: str) -> Engine:
         "device_map": config.device_map if config.device_map is not None else {"": device},
         **hub,
     }
+    if Path(source).is_dir():
+        check_size(config.model, Path(source), arguments["config"], loader, **remote)
     with _explained(config, source), without_leftovers():
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **hub)
         model, report = loader.from_pretrained(source, output_loading_info=True, **arguments)
