@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from icr_rag.config import RerankerConfig
-from icr_rag.errors import ConfigError, UnsupportedModelError
+from icr_rag.errors import ConfigError
 from icr_rag.presets import auto_layers, preset_profile
 from icr_rag.profiles import HeadWeight, Profile, Shape
 from icr_rag.scoring.registry import resolve_framework
@@ -62,13 +62,7 @@ def select_heads(config: RerankerConfig, text_config: Any) -> Selection:
     Raises:
         ConfigError: if the model lacks these layers or heads, or the profile is for another
             model, scoring or framework.
-        UnsupportedModelError: if it has no attention heads at all.
     """
-    if getattr(text_config, "num_attention_heads", None) is None:
-        raise UnsupportedModelError(
-            f"a model of the type {text_config.model_type!r} has no attention heads to read; take "
-            "a decoder-only LLM with attention, or scoring='likelihood'"
-        )
     framework = resolve_framework(config.scoring, config.framework)
     if config.profile is not None:
         profile: Profile | None = _checked(Profile.load(config.profile), config, text_config)

@@ -268,7 +268,7 @@ FOLDERS = {
     "a larger tokenizer": (larger_tokenizer, ["up to 265", "embeddings for 0 to 263"]),
     "an encoder": (encoder("Bert"), ["encoder (bert)", "decoder-only"]),
     "a modern encoder": (encoder("ModernBert"), ["encoder (modernbert)", "decoder-only"]),
-    "a model without attention": (of_mamba, ["'mamba' has no attention heads", "likelihood"]),
+    "a model without attention": (of_mamba, ["mamba models have no softmax attention"]),
     "an empty folder": (emptied, ["is empty"]),
     "a folder of the hub's cache": (hub_cache, ["snapshots", "hub name"]),
     "a folder of GGUF files": (gguf_inside, ["m.Q4.gguf"]),

@@ -81,7 +81,7 @@ def test_what_is_no_model_or_no_tokenizer_is_told(given):
 
 def test_a_model_without_attention_is_told_when_attention_is_to_be_read():
     reranker = Reranker.from_model(mamba(), byte_tokenizer())
-    with pytest.raises(ModelLoadError, match="'mamba' has no attention heads"):
+    with pytest.raises(ModelLoadError, match="mamba models have no softmax attention"):
         reranker.rank("which metal?", ["tin", "lead"])
 
 
