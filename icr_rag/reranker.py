@@ -113,11 +113,9 @@ class Reranker:
             documents: in first-stage order, best first. Strings, `Document` objects, or mappings
                 with "text" (and "title"). Not changed.
             top_n: how many hits to return; None: the configuration's, and if that is None, all.
-            retrieval_scores: the first stage's, one per document, higher is better; a list, an
-                array or a tensor. Looked at in a ``fusion`` only: "weighted" needs them, "rrf"
-                and "prior" take the order of ``documents`` where they are not given, and so does
-                "auto" where it is a prior; where it is none, a warning says once that they are
-                not used.
+            retrieval_scores: the first stage's, one per document, higher is better; a list, array
+                or tensor. For a ``fusion``: "weighted" needs them, the others go by the order of
+                ``documents`` without them. Where "auto" is none, a warning says so once.
 
         Returns:
             Hits, best first, and one score per input document; higher is better. Scores are

@@ -7,13 +7,9 @@ times the size of a 4-bit file.
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import importlib
 import logging
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +59,11 @@ def convert_gguf(source: Path, target: Path) -> None:
         MissingDependencyError: if the ``gguf`` extra is not installed.
     """
     require("gguf", "gguf", "Reading GGUF files")
+    from icr_rag.model._transformers import without_progress_bars
+
     architecture, splitting = describe(source)
     try:
-        with _no_progress_bars():
+        with without_progress_bars():
             _convert(source, target, splitting)
     # transformers, gguf, numpy and tokenizers raise whatever a value leads them to.
     except Exception as error:
@@ -190,26 +188,3 @@ def _note(source: Path, root: Path) -> Path:
     status = source.stat()
     state = f"{source.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
     return root / "hashes" / hashlib.sha256(state.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Three bars of three libraries say less than the one line that is logged."""
-    from transformers.utils import logging as transformers_logging
-
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    # The GGUF reader's bar does not listen to that switch.
-    reader: Any = None
-    with suppress(ModuleNotFoundError):
-        reader = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
-    bar = getattr(reader, "tqdm", None)
-    if bar is not None:
-        reader.tqdm = functools.partial(bar, disable=True)
-    try:
-        yield
-    finally:
-        if bar is not None:
-            reader.tqdm = bar
-        if shown:
-            transformers_logging.enable_progress_bar()
