@@ -1,21 +1,25 @@
-# Everything runs in .venv, which is made on first use:
+# Everything runs in .venv, which is made on first use, with the versions in requirements/*.lock:
 #   make demo    a small corpus, re-ranked by the embedded model
 #   make test    the test suite, with coverage
 #   make lint    style, formatting and types
 #   make typecheck     what users write, by mypy and pyright
 #   make test-oldest   the tests with the oldest versions that are supported, in .venv-oldest
+#   make test-newest   the tests with the newest there are, in .venv-newest
+#   make test-architectures   every causal language model that transformers can build
+#   make lock    resolve the versions anew (docs/development.md)
 # Another interpreter: make demo PYTHON=python3.12
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
 # Set once that is installed which running, or developing, needs; a change of these files installs
 # again.
 RUNNABLE := $(VENV)/.runnable
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-oldest lint typecheck install clean
+.PHONY: demo test test-oldest test-newest test-architectures lock lint typecheck install clean
 
 demo: $(RUNNABLE)
 	$(BIN)/icr-rag demo
@@ -24,7 +28,16 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest --cov=icr_rag --cov-report=term
 
 test-oldest:
-	$(PYTHON) scripts/test_oldest.py .venv-oldest
+	$(PYTHON) scripts/test_versions.py oldest .venv-oldest
+
+test-newest:
+	$(PYTHON) scripts/test_versions.py newest .venv-newest
+
+lock:
+	$(PYTHON) scripts/make_lock.py .venv-lock
+
+test-architectures: $(INSTALLED)
+	$(BIN)/python -m pytest tests/test_architectures.py -m "architectures or not architectures"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -39,27 +52,23 @@ typecheck: $(INSTALLED)
 install: $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) .venv-oldest
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-lock
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info[:2] <= (3, 13) or sys.exit( \
-		"Python 3.10 to 3.13 is needed, $(PYTHON) is " + sys.version.split()[0] + \
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit( \
+		"Python 3.10 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + \
 		"; name another one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-# torch goes first, so that the CPU build is in place before anything asks for torch, and is held
-# by a constraint. A pip that is new enough for editable installs is left as it is.
-$(RUNNABLE): pyproject.toml scripts/install_torch.py | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=22.0'
-	$(BIN)/python scripts/install_torch.py $(VENV)/constraints.txt
-	$(call install,all)
+# torch goes first, so that its CPU build is in place; the locks leave it out. Nothing but what they
+# name is installed: no dependencies are looked up, and what is fetched must have a known hash.
+$(RUNNABLE): requirements/runtime.lock requirements/torch.txt scripts/install_torch.py pyproject.toml \
+		| $(BIN)/python
+	$(BIN)/python scripts/install_torch.py $(VENV)/torch.txt
+	$(PIP) --require-hashes --requirement requirements/runtime.lock
+	$(PIP) --no-build-isolation --editable .
 	touch $@
 
-$(INSTALLED): $(RUNNABLE)
-	$(call install,dev)
+$(INSTALLED): $(RUNNABLE) requirements/dev.lock
+	$(PIP) --require-hashes --requirement requirements/dev.lock
 	touch $@
-
-define install
-$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	--constraint $(VENV)/constraints.txt --editable '.[$(1)]'
-endef

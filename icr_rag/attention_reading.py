@@ -44,7 +44,7 @@ def read_attention(
             **{name: fields[name].default for name in kept},
         )
         scorer = AttentionScorer(scorer.engine, changed)
-    inputs = RankInputs(scorer, config, query, given)
+    inputs = RankInputs(scorer, config, query, given, within_reach=False)
     everything = range(len(inputs.token_ids))
     if not inputs.fits(everything):
         raise PromptTooLongError(

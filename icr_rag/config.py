@@ -300,6 +300,11 @@ class RerankerConfig(BaseModel):
         """All fields as JSON types; `from_dict` gives an equal configuration back."""
         return self.model_dump(mode="json")
 
+    def changed(self) -> dict[str, Any]:
+        """The fields that differ from their defaults."""
+        fields = type(self).model_fields
+        return {name: value for name, value in self if value != fields[name].default}
+
     def replace(self, **changes: Any) -> RerankerConfig:
         """A copy with some fields changed, checked again."""
         return type(self)(**{**self.model_dump(), **changes})

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-import yaml
-
+from icr_rag.bounded import parse_yaml, read_text
 from icr_rag.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -20,6 +19,9 @@ else:
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+#: Size of the largest configuration file; a long one has some kilobytes.
+_MOST_BYTES = 2**20
 
 #: Variables with the usual prefix that are no settings of a reranker.
 _OTHER_VARIABLES = {"ICR_RAG_CACHE"}
@@ -31,18 +33,18 @@ def read_config_file(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: if the file cannot be read or parsed, or holds no fields.
     """
+    if path.suffix not in (".yaml", ".yml", ".toml"):
+        raise ConfigError(f"{path}: allowed are .yaml, .yml and .toml")
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, _MOST_BYTES)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read configuration {path}: {error}") from error
     try:
-        if path.suffix in (".yaml", ".yml"):
-            values = yaml.safe_load(text)
-        elif path.suffix == ".toml":
-            values = tomllib.loads(text)
-        else:
-            raise ConfigError(f"{path}: allowed are .yaml, .yml and .toml")
-    except (yaml.YAMLError, tomllib.TOMLDecodeError) as error:
+        values: object = tomllib.loads(text) if path.suffix == ".toml" else parse_yaml(text)
+    except RecursionError as error:
+        raise ConfigError(f"{path} cannot be parsed: it is nested too deep") from error
+    # Wrong TOML, and numbers with more digits than Python turns into one.
+    except ValueError as error:
         raise ConfigError(f"{path} cannot be parsed: {error}") from error
     if values is None:
         values = {}
@@ -78,8 +80,8 @@ def read_environment(
             values[name] = None if optional and text == "null" else text
             continue
         try:
-            values[name] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            values[name] = parse_yaml(text)
+        except ValueError as error:
             raise ConfigError(f"{variable}={text!r} cannot be read: {error}") from error
     return values
 

@@ -78,6 +78,16 @@ class MissingDependencyError(ICRError, ImportError):
     """An optional dependency is not installed; the message names the extra to install."""
 
 
+def shown(value: object) -> str:
+    """``value`` as messages name it: its repr, cut, because it may be a whole document."""
+    return brief(repr(value), 80)
+
+
+def brief(text: str, most: int = 500) -> str:
+    """``text`` with an ellipsis in place of what is beyond ``most`` characters."""
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def require(module: str, extra: str, purpose: str) -> ModuleType:
     """Import ``module`` or raise the one-line error that names the extra to install.
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from icr_rag.config import RerankerConfig
-from icr_rag.errors import InputError, PromptTooLongError
+from icr_rag.errors import InputError, PromptTooLongError, shown
 from icr_rag.ranking import Scored, below
 from icr_rag.types import Document, as_document
 
@@ -21,7 +20,7 @@ def check_query(query: Any) -> None:
     if not isinstance(query, str):
         raise InputError(f"the query is a {type(query).__name__}; it must be a str")
     if not query.strip():
-        raise InputError(f"the query is blank ({query!r}); give the question to rank for")
+        raise InputError(f"the query is blank ({shown(query)}); give the question to rank for")
 
 
 def check_documents(documents: Any) -> list[Document]:
@@ -33,23 +32,6 @@ def check_documents(documents: Any) -> list[Document]:
     return [as_document(document, index) for index, document in enumerate(documents)]
 
 
-def check_retrieval_scores(scores: Any, count: int) -> list[float] | None:
-    """First-stage scores as finite floats, or an `InputError` that names the wrong one."""
-    if scores is None:
-        return None
-    if isinstance(scores, str) or not isinstance(scores, Sequence) or len(scores) != count:
-        raise InputError(
-            f"retrieval_scores must hold one number per document ({count}), in their order"
-        )
-    for index, score in enumerate(scores):
-        if isinstance(score, bool) or not isinstance(score, Real) or not math.isfinite(score):
-            raise InputError(
-                f"retrieval_scores[{index}] is {score!r}; a fusion needs a finite number for each "
-                "document, or with fusion='rrf' no scores at all"
-            )
-    return [float(score) for score in scores]
-
-
 class RankInputs:
     """A call's query and documents as token ids: each content once, cut where it must be.
 
@@ -58,6 +40,7 @@ class RankInputs:
         token_ids: per distinct, non-blank content, in input order.
         owner: per input document, its place in ``token_ids``; None for a blank document.
         budget: most tokens in one prompt.
+        context: the model's, in tokens; None if its configuration does not say.
         truncated: input positions of documents that were cut.
         query_truncated: whether the query was.
     """
@@ -68,7 +51,17 @@ class RankInputs:
         config: RerankerConfig,
         query: str,
         documents: Sequence[Document],
+        *,
+        within_reach: bool = True,
     ) -> None:
+        """Tokenise and cut.
+
+        Args:
+            within_reach: documents must be seen by the layers that are read; False: what these
+                do not see may be in the prompt.
+        """
+        from icr_rag.model.limits import context_length, reach
+
         self._prompts = scorer.prompts
         place: dict[str, int] = {}
         self.owner: list[int | None] = []
@@ -80,7 +73,7 @@ class RankInputs:
             query_ids = self._prompts.encode_query(query)
             token_ids = self._prompts.encode_documents(list(place))
         if not query_ids:
-            raise InputError(f"the query {query!r} has no character that the tokenizer knows")
+            raise InputError(f"the query {shown(query)} has no character that the tokenizer knows")
         if not all(token_ids):
             # Characters that the tokenizer lacks leave nothing to read either.
             kept = [old for old, ids in enumerate(token_ids) if ids]
@@ -91,8 +84,11 @@ class RankInputs:
         limit = config.max_query_tokens
         self.query_truncated = limit is not None and len(query_ids) > limit
         self.query_ids = query_ids[:limit]
-        context = getattr(scorer.engine.text_config, "max_position_embeddings", None)
-        limits = [n for n in (config.token_budget, context) if n is not None]
+        text_config = scorer.engine.text_config
+        seen = reach(text_config, scorer.layers) if within_reach else None
+        known = [n for n in (context_length(text_config), seen) if n is not None]
+        self.context: int | None = min(known, default=None)
+        limits = [n for n in (config.token_budget, self.context) if n is not None]
         self.budget: int = min(limits) if limits else 2**31
         self._overhead = self._prompts.overhead(self.query_ids)
         # Documents that stand side by side do not use up the model's context.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from icr_rag.config import RerankerConfig
+from icr_rag.errors import brief
 from icr_rag.inputs import RankInputs, check_documents, check_query
 from icr_rag.scoring.base import Cost
 from icr_rag.types import Document, DocumentLike, Ranking
@@ -48,7 +49,9 @@ def rank_lists(
                 if config.on_error == "raise":
                     raise
                 # One by one, so that those that can be ranked are.
-                logger.warning("ranking %d queries together failed: %s", len(asked), error)
+                logger.warning(
+                    "ranking %d queries together failed: %s", len(asked), brief(str(error))
+                )
         for place in places:
             rankings[place] = rank(queries[place], given[place], scorer)
     return [rankings[place] for place in range(len(queries))]

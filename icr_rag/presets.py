@@ -6,6 +6,7 @@ quantised copy finds the same preset as the hub name.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -224,11 +225,12 @@ def preset_profile(
     return None
 
 
-def auto_layers(config: Any) -> tuple[list[int], str]:
+def auto_layers(config: Any, readable: Sequence[int] = ()) -> tuple[list[int], str]:
     """The layers for ``layers="auto"``, ascending, and the reason for the choice.
 
     Args:
         config: a transformers text configuration of the whole model, not of a truncated one.
+        readable: layers that have attention; empty: all.
     """
     preset = LAYER_PRESETS.get(Shape.of(config))
     if preset is not None:
@@ -241,7 +243,9 @@ def auto_layers(config: Any) -> tuple[list[int], str]:
         full = [layer for layer in middle if kinds[layer] == "full_attention"]
         if full:
             return full, "no preset for this model: the full-attention layers in the middle half"
-    width = min(WINDOW_WIDTH, count)
-    first = (count - width) // 2
-    layers = list(range(first, first + width))
-    return layers, f"no preset for this model: the middle {width} of {count}"
+    layers = list(readable) or list(range(count))
+    width = min(WINDOW_WIDTH, len(layers))
+    first = (len(layers) - width) // 2
+    among = f"{count}" if len(layers) == count else f"its {len(layers)} with attention"
+    chosen = layers[first : first + width]
+    return chosen, f"no preset for this model: the middle {width} of {among}"

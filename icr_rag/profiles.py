@@ -12,7 +12,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from icr_rag.bounded import parse_json, read_text
 from icr_rag.errors import ConfigError
+
+#: Size of the largest file; one with every head of a large model weighted has some megabytes.
+_MOST_BYTES = 32 * 2**20
 
 #: What `HeadWeight.reading` may be; `icr_rag.model.reading.READINGS` says what each is.
 Reading = Literal["lift", "log_mass", "max", "calibrated"]
@@ -132,15 +136,17 @@ class Profile(BaseModel):
         Raises:
             ConfigError: if it cannot be read or is no profile; names what is wrong.
         """
-        path = Path(path).expanduser()
+        path = Path(path)
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
+            path = path.expanduser()
+            values = parse_json(read_text(path, _MOST_BYTES))
+        # `~name` of nobody is a RuntimeError.
+        except (OSError, RuntimeError) as error:
             raise ConfigError(
-                f"profile={str(path)!r} cannot be read: {error.strerror}; "
-                "`icr-rag profile` makes one"
+                f"profile={str(path)!r} cannot be read: "
+                f"{getattr(error, 'strerror', None) or error}; `icr-rag profile` makes one"
             ) from error
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        except ValueError as error:
             raise ConfigError(f"profile={str(path)!r} is not JSON: {error}") from error
         if not isinstance(values, dict):
             raise ConfigError(f"profile={str(path)!r} is not a JSON object")

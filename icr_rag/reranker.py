@@ -14,10 +14,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from icr_rag.arguments import RetrievalScores, check_retrieval_scores, check_top_n
 from icr_rag.cascade import read_again, second_config
 from icr_rag.config import RerankerConfig
-from icr_rag.errors import ClosedError, ConfigError, InputError
-from icr_rag.inputs import RankInputs, check_documents, check_query, check_retrieval_scores
+from icr_rag.errors import ClosedError, ConfigError, InputError, brief
+from icr_rag.inputs import RankInputs, check_documents, check_query
+from icr_rag.model.device import release_cached_memory
+from icr_rag.notices import Notices
 from icr_rag.ranking import Scored, make_ranking, select, unread
 from icr_rag.types import AttentionReading, Document, DocumentLike, Encoded, Ranking, Usage
 from icr_rag.worker import Worker
@@ -50,10 +53,10 @@ class Reranker:
         self._foreign: tuple[Any, Any] | None = None
         #: Held while the scorers are made, which may load the model: never on an event loop.
         self._making = threading.RLock()
-        #: The scorer, and that of a cascade's second reading.
         self._scorers: tuple[Any, Any | None] | None = None
         self._worker = Worker()
         self._closed = False
+        self._notices = Notices()
 
     @classmethod
     def from_model(
@@ -71,11 +74,13 @@ class Reranker:
             **fields: fields of `RerankerConfig` that replace those of ``config``.
 
         Raises:
+            InputError: if ``model`` is no model or ``tokenizer`` no tokenizer.
             UnsupportedModelError: if the model has no list of decoder layers.
+            ModelLoadError: if the tokenizer has tokens that the model has no embedding for.
         """
-        from icr_rag.model.view import find_decoder
+        from icr_rag.model.checks import check_given
 
-        find_decoder(model)
+        check_given(model, tokenizer)
         reranker = cls(config, **fields)
         if reranker.config.model == RerankerConfig.model_fields["model"].default:
             # Traces name the model, and settings that are saved must not stand for other weights.
@@ -99,7 +104,7 @@ class Reranker:
         documents: Sequence[DocumentLike],
         top_n: int | None = None,
         *,
-        retrieval_scores: Sequence[float | None] | None = None,
+        retrieval_scores: RetrievalScores | None = None,
     ) -> Ranking:
         """Rank ``documents`` for ``query``.
 
@@ -108,9 +113,9 @@ class Reranker:
             documents: in first-stage order, best first. Strings, `Document` objects, or mappings
                 with "text" (and "title"). Not changed.
             top_n: how many hits to return; None: the configuration's, and if that is None, all.
-            retrieval_scores: the first stage's, one per document, higher is better; looked at in
-                a ``fusion`` only: "weighted" needs them, "rrf" and "prior" take the order of
-                ``documents`` where they are not given.
+            retrieval_scores: the first stage's, one per document, higher is better; a list, array
+                or tensor. For a ``fusion``: "weighted" needs them, the others go by the order of
+                ``documents`` without them. Where "auto" is none, a warning says so once.
 
         Returns:
             Hits, best first, and one score per input document; higher is better. Scores are
@@ -144,7 +149,7 @@ class Reranker:
             if self.config.on_error == "raise":
                 raise
             logger.exception("ranking failed; the documents keep their given order")
-            reason = f"{type(error).__name__}: {error}"
+            reason = brief(f"{type(error).__name__}: {error}")
             return make_ranking(given, unread(len(given)), Usage(), top_n, reason)
         return make_ranking(given, scored, usage, top_n)
 
@@ -154,21 +159,22 @@ class Reranker:
         """The pipeline: what to return in which order, every document's score, what it cost."""
         from icr_rag.frameworks.prior import with_prior
         from icr_rag.frameworks.run import rank_inputs
-        from icr_rag.scoring.base import Cost
+        from icr_rag.scoring.base import Cost, evictions
 
         started = time.perf_counter()
         config = self.config
         check_query(query)
-        if config.fusion in ("none", "auto"):
-            retrieval_scores = None
-        else:
-            retrieval_scores = check_retrieval_scores(retrieval_scores, len(given))
+        # With "none" the configuration says that they do not count.
+        asked = None if config.fusion == "none" else retrieval_scores
+        retrieval_scores = check_retrieval_scores(asked, len(given))
         if not any(document.content.strip() for document in given):
             return select(unread(len(given)), given, config, retrieval_scores), Usage()
         own, second = self._ensure_scorers()
         scorer = scorer or own
+        self._notices.first_stage(config, scorer.first_stage_weight, retrieval_scores)
         loaded = time.perf_counter()
 
+        evicted = evictions(own)
         inputs = RankInputs(scorer, config, query, given)
         cost = Cost()
         cost.seconds["load"] = loaded - started
@@ -192,8 +198,10 @@ class Reranker:
             calls=cost.calls,
             generated_tokens=cost.generated_tokens,
             repairs=cost.repairs,
+            states_evicted=evictions(own) - evicted,
             seconds=cost.seconds,
         )
+        self._notices.cuts(usage, len(given), config, inputs.context)
         return scored, usage
 
     async def arank(
@@ -202,7 +210,7 @@ class Reranker:
         documents: Sequence[DocumentLike],
         top_n: int | None = None,
         *,
-        retrieval_scores: Sequence[float | None] | None = None,
+        retrieval_scores: RetrievalScores | None = None,
     ) -> Ranking:
         """`rank` in a worker thread; the event loop stays free.
 
@@ -293,6 +301,11 @@ class Reranker:
         return self._ensure_scorer().engine.tokenizer
 
     @property
+    def scorer(self) -> Any:
+        """What judges windows of documents (`icr_rag.scoring.base`); loads the model if need be."""
+        return self._ensure_scorer()
+
+    @property
     def engine(self) -> Engine:
         """The loaded weights, shared with other rerankers; loads them if they are not."""
         engine: Engine = self._ensure_scorer().engine
@@ -301,8 +314,9 @@ class Reranker:
     def warm_up(self) -> Reranker:
         """Load the model now and run it once; returns this reranker."""
         documents = check_documents(["One document.", "Another document."])
-        # Not `rank`, which may let a failure through. A weighted fusion asks for the scores.
-        self._score("warm-up", documents, [1.0, 0.0])
+        scores = [1.0, 0.0] if self.config.fusion == "weighted" else None
+        # Not `rank`, which may let a failure through.
+        self._score("warm-up", documents, scores)
         return self
 
     def close(self) -> None:
@@ -315,7 +329,7 @@ class Reranker:
         self._scorers = None
         self._foreign = None
         self._worker.close()
-        _release_cached_memory()
+        release_cached_memory()
 
     def __enter__(self) -> Reranker:
         return self
@@ -341,18 +355,16 @@ class Reranker:
         return type(self), (self.config,)
 
     def __repr__(self) -> str:
-        changed = {
-            name: value
-            for name, value in self.config
-            if value != type(self.config).model_fields[name].default
-        }
-        return f"Reranker({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
+        changed = self.config.changed().items()
+        return f"Reranker({', '.join(f'{name}={value!r}' for name, value in changed)})"
 
     def _ensure_scorer(self) -> Any:
         return self._ensure_scorers()[0]
 
     def _ensure_scorers(self) -> tuple[Any, Any | None]:
         """Both scorers, or an error: a cascade whose second one cannot be made does not rank."""
+        from icr_rag.model.forking import check_process
+
         found = self._scorers
         if found is None:
             with self._making:
@@ -360,17 +372,15 @@ class Reranker:
                 self._check_open()
                 self._scorers = found
         self._check_open()
-        from icr_rag.model.forking import check_process
-
         check_process(found[0].engine.device)
         return found
 
     def _make_scorers(self) -> tuple[Any, Any | None]:
-        self._check_open()
         from icr_rag.model.forking import check_process
         from icr_rag.model.loading import engine_from_model, load_engine
         from icr_rag.scoring.registry import make_scorer
 
+        self._check_open()
         check_process("cpu")
         foreign = self._foreign
         engine = (
@@ -387,19 +397,4 @@ class Reranker:
             raise ClosedError("this Reranker was closed; make a new one")
 
     def _check_top_n(self, top_n: int | None) -> int | None:
-        if top_n is None:
-            return self.config.top_n
-        if isinstance(top_n, bool) or not isinstance(top_n, int) or top_n < 0:
-            raise InputError(f"top_n={top_n!r}; allowed are None (all) and whole numbers from 0")
-        return top_n
-
-
-def _release_cached_memory() -> None:
-    """Give freed accelerator memory back to the device, if torch was ever imported."""
-    import gc
-    import sys
-
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        gc.collect()
-        torch.cuda.empty_cache()
+        return check_top_n(top_n, self.config.top_n)

@@ -122,17 +122,27 @@ def _leaves_the_choice(config: RerankerConfig) -> bool:
 
 
 def _layers(config: RerankerConfig, text_config: Any) -> tuple[list[int], str]:
+    from icr_rag.model._transformers import attention_layers
+
     count = text_config.num_hidden_layers
+    # Of models that mix attention with other layers, those that have attention.
+    readable = attention_layers(text_config)
     if config.layers == "all":
-        return list(range(count)), "as asked for"
+        return readable or list(range(count)), "as asked for"
     if config.layers == "auto":
-        return auto_layers(text_config)
+        return auto_layers(text_config, readable)
     first, last = config.layers
     if last >= count:
         raise ConfigError(
             f"layers=({first}, {last}), but {config.model} has layers 0 to {count - 1}"
         )
-    return list(range(first, last + 1)), "as asked for"
+    chosen = [layer for layer in readable if first <= layer <= last]
+    if readable and not chosen:
+        raise ConfigError(
+            f"layers=({first}, {last}), but none of these has attention in {config.model}; its "
+            f"layers with attention are {readable}"
+        )
+    return chosen or list(range(first, last + 1)), "as asked for"
 
 
 def _check_heads(pairs: Any, config: RerankerConfig, text_config: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
-from icr_rag.errors import InputError
+from icr_rag.errors import InputError, brief
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +46,7 @@ def as_document(value: DocumentLike, index: int) -> Document:
         if "text" not in value:
             raise InputError(
                 f"document {index} is a mapping without 'text' "
-                f"(its keys: {sorted(map(str, value))}); "
+                f"(its keys: {brief(', '.join(sorted(map(str, value))), 80) or 'none'}); "
                 "give it a 'text' and, if there is one, a 'title'"
             )
         identifier = value.get("id", value.get("_id"))
@@ -104,6 +104,8 @@ class Usage:
         generated_tokens: tokens that the model wrote.
         repairs: mistakes in generated answers that were mended: labels missing, repeated or out
             of range, answers that say nothing.
+        states_evicted: documents whose kept states had to make room in memory during this call;
+            without a ``states_dir`` they will be encoded again.
         seconds: wall-clock seconds per phase: "load" (the model, on first use), "prompt",
             "forward", "score", "total".
     """
@@ -116,6 +118,7 @@ class Usage:
     calls: int = 0
     generated_tokens: int = 0
     repairs: int = 0
+    states_evicted: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -124,11 +127,13 @@ class Encoded:
     """What `Reranker.encode` did.
 
     Attributes:
-        documents: distinct contents that have states now.
-        new: how many of them were encoded; the others were there.
+        documents: distinct contents that have states now, when the call is over: those that had
+            to make room for later ones do not count.
+        new: how many were encoded; the others were there.
         tokens: that were run for them.
         truncated: input indices of documents that were cut to fit, ascending.
         seconds: wall-clock seconds, loading the model included.
+        evicted: contents that found no room: set a larger ``states_memory``, or ``states_dir``.
     """
 
     documents: int
@@ -136,6 +141,7 @@ class Encoded:
     tokens: int
     truncated: tuple[int, ...]
     seconds: float
+    evicted: int = 0
 
 
 @dataclass(frozen=True)

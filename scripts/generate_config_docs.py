@@ -101,9 +101,10 @@ All have `from_config(path)`, `from_env()` and `from_llm(llm)`, and take `rerank
 
 | adapter | keywords that no file sets |
 |---|---|
-| `llama_index.ICRRerank` | `metadata_mode`, `keep_retrieval_score`, `query_transform`, \
+| `llama_index.ICRRerank` | `metadata_mode`, `keep_retrieval_score`, `report_truncation`, \
+`query_transform`, \
 `callback_manager` |
-| `langchain.ICRRerank` | `retrieval_score_key` |
+| `langchain.ICRRerank` | `retrieval_score_key`, `report_truncation` |
 | `langchain_cross_encoder.ICRCrossEncoder` | |
 | `haystack.ICRRanker` | `meta_fields_to_embed`, `embedding_separator` |
 | `sentence_transformers.CrossEncoder` | `activation_fn` |
@@ -131,7 +132,15 @@ not tell relevant from irrelevant.
 `fusion: rrf` combines the order that the documents came in with that of attention;
 `fusion: weighted` combines scores and needs the first stage's: LlamaIndex and Haystack have them,
 LangChain's adapter is told where they are with `retrieval_score_key`, `Reranker.rank` takes
-`retrieval_scores`.
+`retrieval_scores`: a list, a NumPy array, a torch tensor or a pandas Series. `fusion: auto` takes
+the order from them where the profile in use counts the first stage; where it does not, a warning
+says once that they are not used. `fusion: none` says that they do not count.
+
+Documents longer than `max_document_tokens`, or than `token_budget` and the model's context leave
+room for, are cut. Which ones is in `usage.truncated`; a warning of the logger `icr_rag` tells how
+many and what decides, one line per call. With `report_truncation=True` the LangChain and
+LlamaIndex adapters also write `"truncated": True` into the metadata of what was cut, and
+`"query_truncated": True` into that of all documents if the query was.
 
 `on_error: passthrough` keeps a chain alive when ranking fails: documents come in the order given,
 with the reason in their metadata as `rerank_error` and in the log. Wrong settings are raised all

@@ -3,14 +3,16 @@
 PyPI's Linux wheel of torch brings gigabytes of CUDA libraries, of no use without a GPU. The first
 of these that applies is done:
 
-1. torch is installed already: nothing, whatever build it is.
+1. This version of torch is installed already: nothing, whatever build it is.
 2. Not Linux, or ``nvidia-smi`` finds a GPU: the ordinary wheel from the package index.
 3. A CPU wheel is at hand in pip's find-links (PIP_FIND_LINKS or pip's configuration): that one.
-4. PyTorch's own page of CPU wheels answers: the newest from there.
+4. PyTorch's own page of CPU wheels answers: from there.
 5. Stop, and say what to do. The CUDA build is never taken instead.
 
+Which version: the one in requirements/torch.txt, the same on any day.
+
 Usage: ``python install_torch.py CONSTRAINTS``, a file that is given the line ``torch==VERSION``,
-so that what is installed next cannot replace it.
+build label included, so that what is installed next cannot replace it.
 """
 
 from __future__ import annotations
@@ -22,15 +24,20 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
-REQUIREMENT = "torch>=2.4"
+#: "torch==VERSION"
+REQUIREMENT = (
+    (Path(__file__).resolve().parent.parent / "requirements" / "torch.txt")
+    .read_text(encoding="utf-8")
+    .strip()
+)
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu/torch/"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 ADVICE = f"""\
-No CPU build of torch could be had, and the CUDA build (several GB) is not taken on a machine
-without a GPU. Put one into this environment, then run the same command again:
+No CPU build of {REQUIREMENT} could be had, and the CUDA build (several GB) is not taken on a
+machine without a GPU. Put one into this environment, then run the same command again:
 
-    {sys.executable} -m pip install torch --index-url {CPU_INDEX}
+    {sys.executable} -m pip install {REQUIREMENT} --index-url {CPU_INDEX}
 
 or point PIP_FIND_LINKS to a folder with a wheel of it for Python {sys.version_info.major}.\
 {sys.version_info.minor} (torch-...+cpu-...whl).
@@ -39,7 +46,7 @@ or point PIP_FIND_LINKS to a folder with a wheel of it for Python {sys.version_i
 
 def main(constraints: Path) -> int:
     """Return 0 if torch is installed afterwards."""
-    if torch_version() is None and not install():
+    if not is_wanted(torch_version()) and not install():
         sys.stderr.write(ADVICE)
         return 1
     constraints.write_text(f"torch=={torch_version()}\n", encoding="utf-8")
@@ -69,6 +76,11 @@ def install_cpu_wheel(*source: str) -> bool:
         pip("download", "--quiet", *wanted, REQUIREMENT)
         wheels = [str(path) for path in Path(folder).glob("torch-*.whl") if "+cpu" in path.name]
         return bool(wheels) and pip("install", "--no-index", "--no-deps", *wheels)
+
+
+def is_wanted(version: str | None) -> bool:
+    """Whether an installed version is the one that is asked for; builds of it are alike."""
+    return version is not None and version.partition("+")[0] == REQUIREMENT.partition("==")[2]
 
 
 def torch_version() -> str | None:

@@ -60,7 +60,7 @@ def test_equals_a_pass_over_everything_with_the_documents_hidden(name, fields, m
 
 def test_only_keys_that_are_read_are_kept():
     scorer = reranker(**BLIND, **SOME)._ensure_scorer()
-    scorer.encode(scorer.prompts.encode_documents(["abc def"]))
+    scorer.states.encode(scorer.bodies(scorer.prompts.encode_documents(["abc def"])))
     (kept,) = scorer.states.store._held.values()
     # Three layers, one of the two key/value heads of each.
     shapes = {name: tuple(tensor.shape[:1]) for name, tensor in kept.items() if name != "type"}

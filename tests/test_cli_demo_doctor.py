@@ -122,6 +122,24 @@ def test_doctor_text(folder, capsys):
     assert "MiB of keys and values per 1,000 tokens" in out
 
 
+def test_doctor_tells_the_cores_and_what_threads_do_not_fit(folder, capsys, monkeypatch):
+    from icr_rag.model import threads
+
+    arguments = ["doctor", "--model", folder, "--device", "cpu", "--dtype", "float32"]
+    monkeypatch.setattr(threads, "cores", lambda: threads.Cores(8, 6, 2.5))
+    monkeypatch.setattr("torch.get_num_threads", lambda: 8)
+    assert cli.main(arguments) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "8 visible, 6 allowed by affinity, a quota of 2.5: 2 usable" in out
+    assert "OMP_NUM_THREADS=2" in out
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    assert cli.main([*arguments, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["cores"] == {"visible": 8, "allowed": 6, "quota": 2.5, "usable": 2}
+    assert report["threads"] == 2
+    assert report["threads_advice"] is None
+
+
 def test_doctor_names_the_extra_of_what_is_missing(folder, capsys, monkeypatch):
     monkeypatch.setattr(doctor_module, "_version", lambda name: None if name == "bm25s" else "1.0")
     assert cli.main(["doctor", "--model", folder, "--device", "cpu", "--dtype", "float32"]) == 0

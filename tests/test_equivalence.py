@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny import tiny_model
+from tiny import FAMILIES, NARROW, tiny_model
 
 from icr_rag import Reranker
 from icr_rag.model import reading as reading_module
@@ -21,6 +21,11 @@ from icr_rag.model.view import find_decoder
 TOLERANCE = 1e-5
 DOCUMENTS = ["Tin melts at 232 degrees.", "Lead is soft.", "Copper conducts heat well."]
 QUERY = "Which metal melts first?"
+
+
+@pytest.fixture(scope="module", params=sorted({**FAMILIES, **NARROW}))
+def family(request):
+    return request.param, tiny_model(request.param)
 
 
 def eager_maps(model, token_ids):
@@ -90,7 +95,7 @@ token_lists = st.lists(st.integers(4, 250), min_size=1, max_size=70)
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    name=st.sampled_from(["llama", "mistral", "gemma3", "phi3"]),
+    name=st.sampled_from(["llama", "mistral_narrow", "gemma3", "phi3"]),
     prefix=token_lists,
     query=st.lists(st.integers(4, 250), min_size=1, max_size=12),
     null=st.lists(st.integers(4, 250), min_size=1, max_size=12),
@@ -127,8 +132,11 @@ def test_row_blocks_do_not_change_the_reading(llama, monkeypatch):
 
 
 def test_dropping_the_mask_function_is_noticed(tokenizer, llama, monkeypatch):
+    reranker = Reranker.from_model(llama, tokenizer, layers="all")
+    reranker.read_attention(QUERY, DOCUMENTS)
+    # The model has proven itself, and does not do so again.
     monkeypatch.setattr(tap, "_packed", lambda mask_function, current, device: mask_function)
-    reading = Reranker.from_model(llama, tokenizer, layers="all").read_attention(QUERY, DOCUMENTS)
+    reading = reranker.read_attention(QUERY, DOCUMENTS)
     with pytest.raises(AssertionError):
         assert_reading_is_eager(llama, reading)
 
@@ -136,8 +144,10 @@ def test_dropping_the_mask_function_is_noticed(tokenizer, llama, monkeypatch):
 def test_without_a_mask_nothing_is_read(tokenizer, llama, monkeypatch):
     from icr_rag.errors import UnsupportedModelError
 
-    monkeypatch.setattr(tap, "_mask", lambda *a, **k: None)
     reranker = Reranker.from_model(llama, tokenizer, layers="all")
+    reranker.read_attention(QUERY, DOCUMENTS)
+    monkeypatch.setattr(tap, "_mask", lambda *a, **k: None)
+    tap.register()
     with pytest.raises(UnsupportedModelError, match="no attention mask"):
         reranker.read_attention(QUERY, DOCUMENTS)
 

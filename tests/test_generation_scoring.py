@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 
@@ -100,6 +101,81 @@ def test_an_answer_ends_where_the_model_ends_it():
     assert found.texts == [byte_tokenizer().decode(ids, skip_special_tokens=True) for ids in cut]
     ended = sum(end in ids for ids in before)
     assert found.tokens == sum(map(len, cut)) + ended
+
+
+#: What model files set, one by one enough to change the texts or to raise a warning.
+HABITS = {
+    "repetition_penalty": 3.0,
+    "no_repeat_ngram_size": 1,
+    "num_beams": 3,
+    "early_stopping": True,
+    "do_sample": True,
+    "temperature": 0.2,
+    "top_k": 2,
+    "top_p": 0.1,
+    "min_new_tokens": 5,
+    "max_length": 3,
+    "bad_words_ids": [[token] for token in range(4, 90)],
+    "suppress_tokens": list(range(90, 200)),
+    "begin_suppress_tokens": list(range(200, 264)),
+    "forced_bos_token_id": 7,
+    "forced_eos_token_id": 9,
+    "exponential_decay_length_penalty": [1, 9.0],
+    "sequence_bias": [[[200], 50.0]],
+    "renormalize_logits": True,
+    "num_return_sequences": 2,
+    "output_scores": True,
+    "return_dict_in_generate": True,
+    "cache_implementation": "static",
+    "use_cache": False,
+    "max_time": 0.0,
+    "stop_strings": ["e"],
+    "guidance_scale": 4.0,
+    "prompt_lookup_num_tokens": 3,
+    "token_healing": True,
+}
+
+
+def likeliest(model, prompt):
+    """Tokens of a plain loop that always takes the likeliest one, up to the one that ends it."""
+    ids = list(prompt)
+    with torch.no_grad():
+        for _ in range(NEW_TOKENS):
+            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+            if ids[-1] == 2:
+                break
+    return [token for token in ids[len(prompt) :] if token != 2]
+
+
+def with_habits(**habits):
+    import copy
+
+    model = copy.deepcopy(tiny_model("llama"))
+    for name, value in habits.items():
+        setattr(model.generation_config, name, value)
+    return model
+
+
+@pytest.mark.parametrize("habits", [{name: HABITS[name]} for name in HABITS] + [HABITS])
+@pytest.mark.parametrize("wrapped", [False, True])
+# One that PEFT causes as it wraps the model.
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+def test_text_is_the_likeliest_whatever_the_models_file_says(habits, wrapped, caplog, monkeypatch):
+    model = with_habits(**habits)
+    if wrapped:
+        peft = pytest.importorskip("peft")
+        model = peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj"])).eval()
+    before = model.generation_config.to_dict()
+    batch = prompts_for("pointwise")
+    reranker = Reranker.from_model(model, byte_tokenizer(), scoring="generation")
+    # transformers' loggers hand nothing on to the root one, where caplog listens.
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    with caplog.at_level("WARNING"):
+        found = generate(reranker.engine, batch, NEW_TOKENS)
+    wanted = [likeliest(tiny_model("llama"), [*batch.head_ids, *body]) for body in batch.bodies]
+    assert found.texts == [byte_tokenizer().decode(ids) for ids in wanted]
+    assert caplog.records == []
+    assert model.generation_config.to_dict() == before
 
 
 def test_the_model_is_left_as_it_was():

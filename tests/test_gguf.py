@@ -115,7 +115,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_what_is_no_gguf_file_is_an_error(tmp_path, content):
     path = tmp_path / "x.gguf"
     path.write_bytes(content)
-    with pytest.raises(ModelLoadError, match=r"x\.gguf .*(not a readable GGUF|could not be conv)"):
+    with pytest.raises(ModelLoadError, match=r"not a readable GGUF|could not be conv"):
         convert_gguf(path, tmp_path / "target")
 
 

@@ -23,6 +23,7 @@ class Machine:
 
     def __init__(self, monkeypatch, gpu=False, at_hand=None, online=None):
         self.at_hand, self.online, self.calls = at_hand, online, []
+        monkeypatch.setattr(install_torch, "REQUIREMENT", "torch==2.9.0")
         monkeypatch.setattr(install_torch.sys, "platform", "linux")
         monkeypatch.setattr(install_torch, "has_gpu", lambda: gpu)
         monkeypatch.setattr(install_torch, "torch_version", lambda: None)
@@ -50,6 +51,7 @@ class Machine:
         ]
 
 
+LOCKED = (SCRIPT.parent.parent / "requirements" / "torch.txt").read_text().strip()
 CPU = "torch-2.9.0+cpu-cp311-cp311-linux_x86_64.whl"
 CUDA = "torch-2.9.0-cp311-cp311-linux_x86_64.whl"
 
@@ -62,7 +64,7 @@ CUDA = "torch-2.9.0-cp311-cp311-linux_x86_64.whl"
         ({"online": CPU}, [CPU]),
         # What is at hand may be the CUDA build: passed over.
         ({"at_hand": CUDA, "online": CPU}, [CPU]),
-        ({"gpu": True, "at_hand": CPU}, ["torch>=2.4"]),
+        ({"gpu": True, "at_hand": CPU}, ["torch==2.9.0"]),
     ],
 )
 def test_what_is_installed(monkeypatch, machine, installed):
@@ -77,14 +79,15 @@ def test_without_a_cpu_build_it_stops_and_says_what_to_do(monkeypatch, tmp_path,
     assert install_torch.main(tmp_path / "constraints") == 1
     assert machine.installed == []
     assert not (tmp_path / "constraints").exists()
-    assert "-m pip install torch --index-url https://download.pytorch" in capfd.readouterr().err
+    told = f"-m pip install {LOCKED} --index-url https://download.pytorch"
+    assert told in capfd.readouterr().err
 
 
 def test_elsewhere_than_on_linux_the_ordinary_wheel_is_the_cpu_build(monkeypatch):
     machine = Machine(monkeypatch, at_hand=CPU)
     monkeypatch.setattr(install_torch.sys, "platform", "darwin")
     assert install_torch.install()
-    assert machine.installed == ["torch>=2.4"]
+    assert machine.installed == ["torch==2.9.0"]
 
 
 def test_what_is_installed_already_is_kept_and_held(monkeypatch, tmp_path):
@@ -93,6 +96,13 @@ def test_what_is_installed_already_is_kept_and_held(monkeypatch, tmp_path):
     assert install_torch.main(tmp_path / "constraints") == 0
     assert machine.calls == []
     assert (tmp_path / "constraints").read_text() == "torch==2.9.0+cpu\n"
+
+
+def test_another_version_is_replaced(monkeypatch, tmp_path):
+    machine = Machine(monkeypatch, at_hand=CPU)
+    monkeypatch.setattr(install_torch, "torch_version", lambda: "2.8.0+cpu")
+    install_torch.main(tmp_path / "constraints")
+    assert machine.installed == [CPU]
 
 
 def test_torch_version_is_the_installed_one():

@@ -100,3 +100,32 @@ def test_windows_of_two_are_a_pass_of_bubble_sort(count):
     result = rank_listwise(count, score, always, window=2)
     assert calls == [2] * (count - 1)
     assert result.order[0] == count - 1
+
+
+@given(
+    quality=st.lists(st.integers(0, 9), max_size=25),
+    window=st.none() | st.integers(2, 12),
+    stride=st.none() | st.integers(1, 11),
+    budget=st.integers(10, 30),
+    data=st.data(),
+)
+def test_it_ends_also_where_two_neighbours_do_not_fit(quality, window, stride, budget, data):
+    count = len(quality)
+    sizes = data.draw(st.lists(st.integers(1, 10), min_size=count, max_size=count))
+    calls = []
+
+    def fits(items):
+        return sum(sizes[item] for item in items) <= budget
+
+    def score(items):
+        calls.append(list(items))
+        # Each window takes in an item that no window has seen: there are no more than items.
+        assert len(calls) <= count
+        return [float(quality[item]) for item in items]
+
+    result = rank_listwise(count, score, fits, window, stride)
+    assert sorted(result.order) == list(range(count))
+    assert {item for call in calls for item in call} == set(range(count))
+    assert all(fits(call) for call in calls)
+    along = [result.scores[item] for item in result.order]
+    assert along == sorted(along, reverse=True)

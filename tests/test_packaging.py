@@ -109,3 +109,16 @@ def test_the_wheel_holds_the_package_and_its_data(tmp_path):
         "icr_rag/reranker.py",
     } <= names
     assert not any(name.startswith(("tests", "benchmarks", "examples")) for name in names)
+
+
+def test_the_readme_installs_what_there_is():
+    """No name of an index where it is not, and the wheel by the name that it will have."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = [line for line in readme.splitlines() if line.startswith("pip ")]
+    assert commands
+    for command in commands:
+        assert "icr-rag" not in command
+        if ".whl" in command:
+            assert f"icr_rag-{icr_rag.__version__}-py3-none-any.whl" in command
+        extras = command.rpartition("[")[2].partition("]")[0].split(",")
+        assert set(extras) <= set(PROJECT["optional-dependencies"])

@@ -74,6 +74,34 @@ def test_first_stage_scores_give_the_order_of_a_prior():
     assert list(given_scores.scores) == pytest.approx(reversed_texts.scores[::-1], abs=1e-4)
 
 
+class CountsTheOrder(Reranker):
+    """Its profile counts the first stage."""
+
+    def _make_scorers(self):
+        scorer, second = super()._make_scorers()
+        scorer.first_stage_weight = 0.3 if self.config.fusion == "auto" else 0.0
+        return scorer, second
+
+
+def test_auto_orders_its_prior_by_scores_that_are_given(caplog):
+    fields = {"layers": (1, 2), "framework": "pointwise"}
+    auto = CountsTheOrder.from_model(tiny_model("llama"), byte_tokenizer(), **fields)
+    prior = tiny(fusion="prior", framework="pointwise")
+    assert auto.rank(QUERY, TEXTS).scores == prior.rank(QUERY, TEXTS).scores
+    for scores in ([1.0, 2.0, 3.0, 4.0], [0.0, 5.0, 5.0, -1.0]):
+        found = auto.rank(QUERY, TEXTS, retrieval_scores=scores)
+        assert found.scores == prior.rank(QUERY, TEXTS, retrieval_scores=scores).scores
+        assert found.scores != auto.rank(QUERY, TEXTS).scores
+    assert caplog.records == []
+
+
+def test_none_leaves_the_scores_out():
+    plain = tiny(fusion="none", framework="pointwise")
+    for scores in ([1.0, 2.0, 3.0, 4.0], [None, "x"]):
+        found = plain.rank(QUERY, TEXTS, retrieval_scores=scores)
+        assert found.scores == plain.rank(QUERY, TEXTS).scores
+
+
 def test_the_same_text_twice_shares_a_score():
     for scoring in ("attention", "likelihood", "mixed"):
         ranking = tiny(fusion="prior", scoring=scoring).rank(QUERY, [*TEXTS, TEXTS[0], " "])
@@ -92,4 +120,8 @@ def test_the_embedded_models_profile_counts_the_order_a_little():
     assert own.usage.calls == 3
     turned = model.with_config(fusion="none").rank(query, texts[::-1])
     assert own.scores == pytest.approx(turned.scores[::-1], abs=1e-3)
-    assert model.rank(query, texts).scores != pytest.approx(own.scores, abs=1e-3)
+    given_order = model.rank(query, texts)
+    assert given_order.scores != pytest.approx(own.scores, abs=1e-3)
+    best_last = model.rank(query, texts, retrieval_scores=[1, 2, 3])
+    assert best_last.scores == pytest.approx(model.rank(query, texts[::-1]).scores[::-1], abs=1e-3)
+    assert best_last.scores != pytest.approx(given_order.scores, abs=1e-3)

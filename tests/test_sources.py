@@ -54,7 +54,7 @@ def test_a_bright_folder_with_the_domain_as_split(folder):
     source = load_source("bright", split="biology", keep={"d1.txt"}, base=folder)
     assert source.dataset.name == "biology"
     assert list(source.dataset.documents) == ["d1.txt"]
-    assert source.excluded["1"] == {"d4.txt", "d5.txt"}
+    assert source.excluded["1"] == {"d4.txt", "d5.txt", "1"}
     whole = load_source("bright", split="biology/long", base=folder)
     assert list(whole.dataset.documents) == ["page"]
     with pytest.raises(DataError, match="is a copy of BRIGHT; give the domain as split: biology, "):

@@ -30,7 +30,7 @@ _MOE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 #: architecture -> (configuration class, what differs from the common settings)
 FAMILIES = {
     "llama": ("LlamaConfig", {}),
-    "mistral": ("MistralConfig", {"sliding_window": 24}),
+    "mistral": ("MistralConfig", {"sliding_window": 1000}),
     "qwen2": ("Qwen2Config", {}),
     "qwen2_sliding": (
         "Qwen2Config",
@@ -38,17 +38,34 @@ FAMILIES = {
     ),
     "qwen3": ("Qwen3Config", {"head_dim": 16}),
     "qwen3_moe": ("Qwen3MoeConfig", {"head_dim": 16, **_MOE}),
-    "mixtral": ("MixtralConfig", {"num_local_experts": 4, "sliding_window": 200}),
-    "gemma2": ("Gemma2Config", {"head_dim": 8, "sliding_window": 24, "query_pre_attn_scalar": 8}),
+    "mixtral": ("MixtralConfig", {"num_local_experts": 4, "sliding_window": 1000}),
+    "gemma2": ("Gemma2Config", {"head_dim": 8, "sliding_window": 200, "query_pre_attn_scalar": 8}),
     "gemma3": (
         "Gemma3TextConfig",
-        {"head_dim": 8, "sliding_window": 200, "query_pre_attn_scalar": 8},
+        {"head_dim": 8, "sliding_window": 1000, "query_pre_attn_scalar": 8},
     ),
     "phi3": ("Phi3Config", {}),
     "olmo2": ("Olmo2Config", {}),
     "smollm3": ("SmolLM3Config", {}),
     "glm4": ("Glm4Config", {"head_dim": 8}),
     "gpt_oss": (
+        "GptOssConfig",
+        {"head_dim": 8, "sliding_window": 200, "num_local_experts": 4, "num_experts_per_tok": 2},
+    ),
+}
+
+#: Windows that are narrower than a document: what is read of them, but not ranked by them.
+NARROW = {
+    "mistral_narrow": ("MistralConfig", {"sliding_window": 24}),
+    "gemma2_narrow": (
+        "Gemma2Config",
+        {"head_dim": 8, "sliding_window": 24, "query_pre_attn_scalar": 8},
+    ),
+    "gemma3_narrow": (
+        "Gemma3TextConfig",
+        {"head_dim": 8, "sliding_window": 200, "query_pre_attn_scalar": 8},
+    ),
+    "gpt_oss_narrow": (
         "GptOssConfig",
         {"head_dim": 8, "sliding_window": 24, "num_local_experts": 4, "num_experts_per_tok": 2},
     ),
@@ -58,7 +75,7 @@ FAMILIES = {
 @functools.cache
 def tiny_model(family: str) -> torch.nn.Module:
     """A causal LM of that architecture, fp32, eager attention, always the same weights."""
-    name, changes = FAMILIES[family]
+    name, changes = {**FAMILIES, **NARROW}[family]
     config = getattr(transformers, name)(**{**_COMMON, **changes})
     torch.manual_seed(0)
     return AutoModelForCausalLM.from_config(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from icr_rag import __version__
+from icr_rag import __version__, notices
 from icr_rag.cli.config import config
 from icr_rag.cli.console import messages, write
 from icr_rag.cli.demo import demo
@@ -73,9 +75,10 @@ def run(arguments: Sequence[str]) -> int:
     arguments, debug = _without_debug(arguments)
     try:
         # Not app(...), which would replace sys.excepthook and show errors in boxes.
-        code = typer.main.get_command(app)(
-            arguments or ["--help"], prog_name="icr-rag", standalone_mode=False
-        )
+        with _own_words():
+            code = typer.main.get_command(app)(
+                arguments or ["--help"], prog_name="icr-rag", standalone_mode=False
+            )
     except ICRError as error:
         return _fail(str(error), 1, debug)
     except _UsageError as error:
@@ -83,6 +86,21 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130, debug=False)
     return code if isinstance(code, int) else 0
+
+
+@contextmanager
+def _own_words() -> Iterator[None]:
+    """Commands say themselves what was cut, once and not for each query.
+
+    Python prints what no handler takes; with one that does nothing, only those see it who have set
+    up logging.
+    """
+    handler = logging.NullHandler()
+    notices.logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        notices.logger.removeHandler(handler)
 
 
 def _without_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:

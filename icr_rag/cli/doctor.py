@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +14,7 @@ from rich.text import Text
 from icr_rag import RerankerConfig, __version__
 from icr_rag.cli.console import output_console, shown_layers, working, write_json
 from icr_rag.cli.options import with_reranker_options
-from icr_rag.errors import ConfigError, ModelLoadError, require
+from icr_rag.errors import ConfigError
 
 #: Optional distributions and the extra that brings each.
 _OPTIONAL = {
@@ -94,8 +93,10 @@ def examine(config: RerankerConfig) -> dict[str, Any]:
     from icr_rag.model.cache import cache_root
     from icr_rag.model.device import choose_dtype, measure_layer_seconds, resolve_device
     from icr_rag.model.embedded import EMBEDDED_MODELS, embedded_model_path
+    from icr_rag.model.threads import advice, cores
 
     device = resolve_device(config.device)
+    limits = cores()
     embedded = {name: embedded_model_path(name, config.cache_dir) for name in EMBEDDED_MODELS}
     report: dict[str, Any] = {
         "icr_rag": __version__,
@@ -109,6 +110,8 @@ def examine(config: RerankerConfig) -> dict[str, Any]:
         "devices": _devices(),
         "device": device,
         "threads": torch.get_num_threads(),
+        "cores": {**asdict(limits), "usable": limits.usable},
+        "threads_advice": advice(torch.get_num_threads(), limits),
         "cache": str(cache_root(config.cache_dir)),
         "embedded_models": {
             name: None if path is None else str(path) for name, path in embedded.items()
@@ -134,24 +137,18 @@ def examine(config: RerankerConfig) -> dict[str, Any]:
 
 def _load_config(config: RerankerConfig) -> tuple[Any, Any]:
     """The model's whole configuration and the part of it for text."""
+    from icr_rag.model.embedded import EMBEDDED_MODELS
+    from icr_rag.model.gguf import gguf_config
     from icr_rag.model.loading import load_config
+    from icr_rag.model.source import is_gguf, named_path
 
-    if not config.model.endswith(".gguf"):
-        whole, text_config, _ = load_config(config)
-        return whole, text_config
-    # Loading would convert the file first; its header says all that is needed here.
-    require("gguf", "gguf", "Reading GGUF files")
-    from transformers import AutoConfig
-
-    path = Path(config.model).expanduser()
-    if not path.is_file():
-        raise ModelLoadError(f"no GGUF file at {path}; check the path given as `model`")
-    try:
-        whole = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
-    except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelLoadError(f"{path} is not a readable GGUF file: {reason}") from error
-    return whole, whole.get_text_config(decoder=True)
+    path = None if config.model in EMBEDDED_MODELS else named_path(config.model)
+    if path is not None and is_gguf(path):
+        # Loading would convert the file first; its header says all that is needed here.
+        whole = gguf_config(path)
+        return whole, whole.get_text_config(decoder=True)
+    whole, text_config, _ = load_config(config)
+    return whole, text_config
 
 
 def estimate_cost(config: RerankerConfig, whole: Any, text_config: Any, dtype: Any) -> Cost:
@@ -240,6 +237,18 @@ def _sizes(sizes: dict[str, int]) -> str:
     return f"per 1,000 tokens: {listed}"
 
 
+def _core_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """The processor's cores and, where torch has more threads than those, what to do."""
+    found = report["cores"]
+    quota = "no quota" if found["quota"] is None else f"a quota of {found['quota']:g}"
+    told = report["threads_advice"]
+    cores = (
+        f"{found['visible']} visible, {found['allowed']} allowed by affinity, {quota}: "
+        f"{found['usable']} usable"
+    )
+    return [("cores", cores), *([] if told is None else [("", told)])]
+
+
 def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [
         ("icr_rag", f"{report['icr_rag']} on Python {report['python']}"),
@@ -253,6 +262,7 @@ def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
             missing = f"not installed (only for {_BY_HAND[name]})"
         lines.append((name, missing if found["version"] is None else found["version"]))
     lines += [("devices" if n == 0 else "", text) for n, text in enumerate(report["devices"])]
+    lines += _core_lines(report)
     lines.append(("device", report["device"]))
     lines.append(("dtype", f"{report['dtype']} ({report['dtype_reason']})"))
     if report["cpu_layer_seconds"] is not None:

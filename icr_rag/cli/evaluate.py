@@ -86,6 +86,14 @@ def evaluate(
             metavar="NAME", help="Which judgements, where the folder has qrels/SPLIT.tsv."
         ),
     ] = "test",
+    ignore_identical_ids: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-identical-ids/--keep-identical-ids",
+            help="Whether a document that has its query's id is no candidate, as in BEIR's "
+            "evaluation: where queries are documents, they would find themselves.",
+        ),
+    ] = True,
     json_file: Annotated[
         str | None,
         typer.Option(
@@ -147,7 +155,13 @@ def evaluate(
     icr-rag evaluate grid.yaml --out report
     """
     if is_grid(dataset):
-        _check_options(context, ("candidates", "depth", "shuffle", "split", "json_file", "run_out"))
+        _check_options(
+            context,
+            (
+                "candidates", "depth", "shuffle", "split", "ignore_identical_ids", "json_file",
+                "run_out",
+            ),
+        )  # fmt: skip
         if out is None:
             raise typer.BadParameter("a grid needs --out DIR, a folder for its report")
         raise typer.Exit(
@@ -170,8 +184,14 @@ def evaluate(
         if path is not None and not path.resolve().parent.is_dir():
             raise DataError(f"cannot write {path}: there is no folder {path.resolve().parent}")
 
-    source = load_for_ranking(dataset, depth, split=split, run=candidates)
-    setting = Setting(depth, shuffle, limit)
+    source = load_for_ranking(
+        dataset,
+        depth,
+        split=split,
+        run=candidates,
+        ignore_identical_ids=ignore_identical_ids,
+    )
+    setting = Setting(depth, shuffle, limit, ignore_identical_ids)
     state = _state_file(config, dataset, split, candidates, setting, json_file)
     if fresh:
         state.unlink(missing_ok=True)
@@ -181,7 +201,7 @@ def evaluate(
     for text in source.notes:
         note(text)
 
-    values = {**result.to_dict(), "first_stage": source.first_stage}
+    values = {**result.to_dict(), "first_stage": source.first_stage, "notes": source.notes}
     if json_file == _STDOUT:
         write_json(values)
     elif json_file is not None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from icr_rag.bounded import parse_json
 from icr_rag.cli.console import messages
 from icr_rag.errors import DataError
 from icr_rag.types import Document
@@ -68,8 +69,8 @@ def parse_jsonl(text: str, name: str) -> list[Document]:
 
 def _document(line: str, place: str) -> Document:
     try:
-        value = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+        value = parse_json(line)
+    except ValueError as error:
         raise DataError(f"{place}: not JSON ({error}); each line must be a JSON object") from error
     if not isinstance(value, dict):
         raise DataError(f"{place}: {_shown(value)} is not a JSON object with 'text'")
@@ -90,8 +91,8 @@ def _document(line: str, place: str) -> Document:
 def _starts_with_object(text: str) -> bool:
     first = next((line for line in _lines(text) if line.strip()), "")
     try:
-        return isinstance(json.loads(first), dict)
-    except (json.JSONDecodeError, RecursionError):
+        return isinstance(parse_json(first), dict)
+    except ValueError:
         # A line that was meant as an object deserves the JSON error, not to be ranked as text.
         return first.lstrip().startswith('{"')
 

@@ -12,13 +12,13 @@ A local copy may hold JSON lines (``biology.jsonl``) instead.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from icr_rag.bounded import parse_json
 from icr_rag.errors import DataError, require
 from icr_rag.evaluation.datasets import put_once, put_query
 from icr_rag.evaluation.files import read_lines
@@ -154,8 +154,8 @@ def _rows(folder: Path, config: str, domain: str) -> Iterator[tuple[str, dict[st
         for number, line in read_lines(path):
             place = f"{path}:{number}"
             try:
-                row = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
+                row = parse_json(line)
+            except ValueError as error:
                 raise DataError(f"{place}: not JSON: {error}") from error
             if not isinstance(row, dict):
                 raise DataError(f"{place}: expected an object, got a {type(row).__name__}")

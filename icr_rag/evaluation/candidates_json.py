@@ -10,12 +10,12 @@ Two formats, told apart object by object:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from icr_rag.bounded import parse_json
 from icr_rag.errors import DataError
 from icr_rag.evaluation.datasets import put_once, put_query
 from icr_rag.evaluation.files import read_lines
@@ -122,8 +122,8 @@ def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _parse(text: str, place: str) -> Any:
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        return parse_json(text)
+    except ValueError as error:
         raise DataError(f"{place}: not JSON: {error}") from error
 
 

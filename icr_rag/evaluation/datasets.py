@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from icr_rag.bounded import parse_json
 from icr_rag.errors import DataError
 from icr_rag.evaluation.files import read_lines
 from icr_rag.types import Document
@@ -133,8 +133,8 @@ def _read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, line in read_lines(path):
         place = f"{path}:{number}"
         try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+            row = parse_json(line)
+        except ValueError as error:
             raise DataError(f"{place}: not JSON: {error}") from error
         if not isinstance(row, dict) or not {"_id", "text"} <= row.keys():
             raise DataError(f"{place}: expected an object with '_id' and 'text'")

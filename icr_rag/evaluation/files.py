@@ -8,17 +8,26 @@ from pathlib import Path
 
 from icr_rag.errors import DataError
 
+#: Bytes of the longest line. A file without line ends would fill the memory.
+_LONGEST = 256 * 2**20
+
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Lines that are not blank, without their ends, and their numbers from 1.
 
     Raises:
-        DataError: if the file cannot be read; naming the line, if it is not UTF-8.
+        DataError: if the file cannot be read; naming the line, if it is not UTF-8 or too long.
     """
     try:
         # Bytes, so that only \n ends a line and a wrong byte can be told by its line.
         with path.open("rb") as stream:
-            for number, raw in enumerate(stream, start=1):
+            lines = iter(lambda: stream.readline(_LONGEST + 1), b"")
+            for number, raw in enumerate(lines, start=1):
+                if len(raw) > _LONGEST:
+                    raise DataError(
+                        f"{path}:{number}: the line is longer than {_LONGEST:,} bytes, the most "
+                        "that is read; is it a text file with one entry a line?"
+                    )
                 try:
                     line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
                 except UnicodeDecodeError as error:

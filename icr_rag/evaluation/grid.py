@@ -10,6 +10,7 @@ import logging
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,7 +80,7 @@ def run_grid(
         judged = {query: item.candidates.get(query, []) for query in item.dataset.judged_queries}
         check_candidates(item.dataset, judged, max(grid.depths))
     places = [
-        (_slice(item, order, depth), item, Setting(depth, None if order == "given" else order))
+        (_slice(item, order, depth), item, _setting(item, order, depth))
         for item in data
         for order in grid.orders
         for depth in grid.depths
@@ -168,7 +169,7 @@ class _Run:
     def _evaluate(self, lazy: _Lazy, item: GridData, setting: Setting, name: str) -> Evaluation:
         if lazy.first_stage:
             # The first stage's own order, whatever order others are given.
-            setting = Setting(setting.depth)
+            setting = replace(setting, shuffle=None)
         return evaluate(
             lazy,
             item.dataset,
@@ -269,6 +270,11 @@ def _shared_config(grid: Grid) -> RerankerConfig:
 def _slice(item: GridData, order: Any, depth: int) -> Slice:
     label = "given" if order == "given" else f"shuffled (seed {order})"
     return Slice(item.entry.label, label, depth)
+
+
+def _setting(item: GridData, order: Any, depth: int) -> Setting:
+    shuffle = None if order == "given" else order
+    return Setting(depth, shuffle, ignore_identical_ids=item.entry.ignore_identical_ids)
 
 
 def _given(grid: Grid, item: GridData, setting: Setting) -> dict[str, float]:

@@ -68,6 +68,8 @@ class DataEntry(_Strict):
         candidates: file of the first stage's run; None: the source's own, else BM25's.
         queries: which of them.
         document_words: cut documents to so many words; None: leave them whole.
+        ignore_identical_ids: a document that has its query's id is no candidate, as in BEIR's
+            evaluation.
     """
 
     source: str = Field(min_length=1)
@@ -76,6 +78,7 @@ class DataEntry(_Strict):
     candidates: str | None = None
     queries: QuerySubset = QuerySubset()
     document_words: int | None = Field(None, ge=1)
+    ignore_identical_ids: bool = True
 
     @property
     def label(self) -> str:

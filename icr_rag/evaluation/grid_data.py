@@ -48,7 +48,14 @@ def load_data(entry: DataEntry, depth: int, folder: Path | None = None) -> GridD
         MissingDependencyError: naming the extra that the source needs.
     """
     run = None if entry.candidates is None else Path(entry.candidates)
-    source = load_for_ranking(entry.source, depth, split=entry.split, run=run, base=folder)
+    source = load_for_ranking(
+        entry.source,
+        depth,
+        split=entry.split,
+        run=run,
+        base=folder,
+        ignore_identical_ids=entry.ignore_identical_ids,
+    )
     dataset = replace(source.dataset, name=entry.label)
     if entry.document_words is not None:
         dataset = cut_documents(dataset, entry.document_words)

@@ -48,11 +48,15 @@ class Setting:
         depth: how many of the first-stage candidates; the rest keep their places below.
         shuffle: seed of a random order of these candidates; None: the first-stage order.
         limit: only the first so many queries, in file order; None: all.
+        ignore_identical_ids: leave out candidates that have their query's id, before they are
+            counted and measured. In some data (ArguAna, Quora) queries are documents, and find
+            themselves first; BEIR's evaluation leaves them out of every run.
     """
 
     depth: int = 100
     shuffle: int | None = None
     limit: int | None = None
+    ignore_identical_ids: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ class Evaluation:
             "depth": self.setting.depth,
             "shuffle": self.setting.shuffle,
             "limit": self.setting.limit,
+            "ignore_identical_ids": self.setting.ignore_identical_ids,
             "layers": sorted({layer for row in rows for layer in row.layers}),
             # Several, if the evaluation went on elsewhere.
             "devices": sorted({row.device for row in rows if row.device is not None}),
@@ -204,8 +209,12 @@ def evaluate(
 
 
 def given_order(candidates: Sequence[str], query: str, setting: Setting) -> list[str]:
-    """The candidates as the reranker gets them: the first ``depth`` shuffled if asked for."""
-    head, rest = list(candidates[: setting.depth]), list(candidates[setting.depth :])
+    """The candidates as the reranker gets them: the first ``depth`` shuffled if asked for.
+
+    Without the document that has the query's id, unless ``setting`` keeps it.
+    """
+    kept = [name for name in candidates if name != query or not setting.ignore_identical_ids]
+    head, rest = kept[: setting.depth], kept[setting.depth :]
     if setting.shuffle is not None:
         # Seeded by text: the same on every machine and in every process.
         random.Random(f"{setting.shuffle}:{query}").shuffle(head)  # noqa: S311

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import json
 import re
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from icr_rag.bounded import parse_json
 from icr_rag.config_sources import read_config_file
 from icr_rag.errors import ConfigError, DataError
 from icr_rag.evaluation.grid_config import explain
@@ -351,7 +351,7 @@ def _judge(check: Check, folder: Path, data: Path | None, error: str | None) -> 
         return Outcome(check, "error", reason=error)
     path = Path(_fill(check.result, _folders(folder, data), check.name))
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found: Any = parse_json(path.read_text("utf-8"))
     except (OSError, ValueError) as problem:
         return Outcome(check, "error", reason=f"{path} cannot be read: {problem}")
     for key in check.read:

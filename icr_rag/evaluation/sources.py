@@ -13,13 +13,16 @@ name                                                what it is
 ==================================================  ===========================================
 
 The prefix tells, or what is found on disk; what fits none of these is an error.
+
+In some data (ArguAna, Quora) queries are documents of the corpus, and find themselves first. As in
+BEIR's evaluation, a document that has its query's id is no candidate, whatever the run says.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from icr_rag.errors import DataError
@@ -73,6 +76,7 @@ def load_source(
     split: str = _DEFAULT_SPLIT,
     keep: Collection[str] | None = None,
     base: Path | None = None,
+    ignore_identical_ids: bool = True,
 ) -> Source:
     """Load a data set by name; the candidates are those that it brings.
 
@@ -82,12 +86,15 @@ def load_source(
             "biology/long"); of all else, "test" and nothing other.
         keep: ids of the documents to hold; None: all.
         base: where relative paths begin; None: the working directory.
+        ignore_identical_ids: exclude, for each judged query, the document that has its id.
 
     Raises:
         DataError: for a name that is none of these; naming what is missing or malformed.
         MissingDependencyError: naming the extra that the source needs.
     """
     opened = _open(name, split, base)
+    if ignore_identical_ids:
+        opened = _without_themselves(opened)
     first_stage = "" if opened.candidates is None else _OWN
     documents = opened.read_documents(keep)
     return _source(opened, documents, opened.candidates, opened.scores, first_stage)
@@ -100,6 +107,7 @@ def load_for_ranking(
     split: str = _DEFAULT_SPLIT,
     run: Path | None = None,
     base: Path | None = None,
+    ignore_identical_ids: bool = True,
 ) -> Source:
     """Load a data set with candidates, and only the documents that may be ranked.
 
@@ -107,7 +115,8 @@ def load_for_ranking(
     folder; else the best that BM25 finds in the whole corpus, at least 100.
 
     Args:
-        name, split, base: as in `load_source`.
+        name, split, base, ignore_identical_ids: as in `load_source`. A note tells how many queries
+            it concerns.
         depth: how many candidates of each query will be ranked. Excluded documents are taken out
             before they are counted.
         run: a run's file, as `read_run` takes it; relative to ``base``.
@@ -120,6 +129,8 @@ def load_for_ranking(
         MissingDependencyError: naming the extra that is needed.
     """
     opened = _open(name, split, base)
+    if ignore_identical_ids:
+        opened = _without_themselves(opened)
     if run is not None:
         path: Path | None = _resolve(str(run), base)
     else:
@@ -136,6 +147,14 @@ def load_for_ranking(
         dataset = Dataset(opened.name, documents, opened.queries, opened.judgements)
         scores = bm25_candidates(dataset, max(depth, _BM25_DEPTH), excluded=opened.excluded)
         candidates, first_stage = {query: list(found) for query, found in scores.items()}, BM25
+    if ignore_identical_ids:
+        # BM25's do not hold them any more, and had the whole corpus to find them in.
+        alike = [
+            query
+            for query in opened.judgements
+            if query in (candidates.get(query, []) if documents is None else documents)
+        ]
+        opened = replace(opened, notes=(*opened.notes, *_own_note(alike)))
     # Before they are counted.
     candidates = without_excluded(candidates, opened.excluded)
     keep = {name for ranked in candidates.values() for name in ranked[:depth]}
@@ -144,6 +163,23 @@ def load_for_ranking(
     else:
         documents = {name: documents[name] for name in documents if name in keep}
     return _source(opened, documents, candidates, scores, first_stage)
+
+
+def _without_themselves(opened: Opened) -> Opened:
+    """The same, with each judged query's own id among what may not be found for it."""
+    excluded = {
+        query: frozenset({query, *opened.excluded.get(query, ())}) for query in opened.judgements
+    }
+    return replace(opened, excluded={**opened.excluded, **excluded})
+
+
+def _own_note(alike: list[str]) -> tuple[str, ...]:
+    if not alike:
+        return ()
+    return (
+        f"For {len(alike)} queries the document that has the query's id is no candidate "
+        "(ignore_identical_ids), as in BEIR's evaluation.",
+    )
 
 
 def without_excluded(run: Mapping[str, list[str]], excluded: Mapping[str, Collection[str]]) -> Run:

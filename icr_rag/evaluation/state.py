@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from icr_rag.bounded import parse_json
 from icr_rag.errors import DataError
 from icr_rag.evaluation.files import write_whole
 
@@ -93,7 +94,7 @@ class State:
 def _read_rows(lines: list[bytes]) -> Iterator[tuple[str, Finished]]:
     for line in lines:
         try:
-            values: dict[str, Any] = json.loads(line)
+            values: Any = parse_json(line)
             yield values.pop("query"), Finished(**values)
         except (ValueError, KeyError, TypeError, AttributeError):
             # Half of a line, or none: that query is simply ranked again.

@@ -5,11 +5,11 @@ Runs are read by `icr_rag.evaluation.runs`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from icr_rag.bounded import parse_json
 from icr_rag.errors import DataError
 from icr_rag.evaluation.datasets import put_once, put_query, read_judgements
 from icr_rag.evaluation.files import read_lines
@@ -124,8 +124,8 @@ def _split(line: str, place: str, what: str) -> tuple[str, str]:
 
 def _document(line: str, place: str) -> Document:
     try:
-        row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+        row = parse_json(line)
+    except ValueError as error:
         raise DataError(f"{place}: not JSON: {error}") from error
     if not isinstance(row, dict):
         raise DataError(f"{place}: expected an object with 'id' and 'text'")

@@ -7,6 +7,8 @@ from typing import Any
 
 from langchain_core.documents import Document
 
+from icr_rag.errors import InputError
+from icr_rag.integrations._told import cut_metadata
 from icr_rag.types import Ranking
 
 #: Metadata key of the score.
@@ -15,9 +17,9 @@ RELEVANCE_SCORE = "relevance_score"
 RERANK_ERROR = "rerank_error"
 
 
-def texts(documents: Sequence[Any]) -> Sequence[Any]:
+def texts(documents: Any) -> Any:
     """LangChain documents as their text; whatever else as it is, for `Reranker` to judge."""
-    if isinstance(documents, str):
+    if isinstance(documents, (str, bytes)) or not isinstance(documents, Sequence):
         return documents
     return [getattr(document, "page_content", document) for document in documents]
 
@@ -26,34 +28,43 @@ def retrieval_scores(documents: Sequence[Any], key: str | None) -> list[Any] | N
     """The first stage's scores in the documents' metadata; None if there are none."""
     if key is None:
         return None
-    scores = [_metadata(document).get(key) for document in documents]
+    scores = [_metadata(document, index).get(key) for index, document in enumerate(documents)]
     return None if all(score is None for score in scores) else scores
 
 
-def ranked(documents: Sequence[Document], ranking: Ranking) -> list[Document]:
+def ranked(
+    documents: Sequence[Document], ranking: Ranking, report_truncation: bool
+) -> list[Document]:
     """Copies of the documents that were hit, best first, each with its score."""
-    told = _told(ranking)
+    copies = []
+    for result in results(ranking, report_truncation):
+        document = documents[result.pop("index")]
+        copies.append(document.model_copy(update={"metadata": {**document.metadata, **result}}))
+    return copies
+
+
+def results(ranking: Ranking, report_truncation: bool) -> list[dict[str, Any]]:
+    """Positions and scores, best first, and what else is to be told."""
+    told = {} if ranking.error is None else {RERANK_ERROR: ranking.error}
     return [
-        documents[hit.index].model_copy(
-            update={
-                "metadata": {**documents[hit.index].metadata, RELEVANCE_SCORE: hit.score, **told}
-            }
-        )
+        {
+            "index": hit.index,
+            RELEVANCE_SCORE: hit.score,
+            **told,
+            **(cut_metadata(ranking, hit.index) if report_truncation else {}),
+        }
         for hit in ranking
     ]
 
 
-def results(ranking: Ranking) -> list[dict[str, Any]]:
-    """Positions and scores, best first."""
-    return [{"index": hit.index, RELEVANCE_SCORE: hit.score, **_told(ranking)} for hit in ranking]
-
-
-def _told(ranking: Ranking) -> dict[str, str]:
-    return {} if ranking.error is None else {RERANK_ERROR: ranking.error}
-
-
-def _metadata(document: Any) -> Mapping[str, Any]:
-    if isinstance(document, Mapping):
-        return document.get("metadata") or {}
-    metadata: Mapping[str, Any] = getattr(document, "metadata", {})
+def _metadata(document: Any, index: int) -> Mapping[str, Any]:
+    metadata: Any = {}
+    if isinstance(document, Document):
+        metadata = document.metadata
+    elif isinstance(document, Mapping):
+        metadata = document.get("metadata") or {}
+    if not isinstance(metadata, Mapping):
+        raise InputError(
+            f"document {index} has metadata of type {type(metadata).__name__}; it must be a mapping"
+        )
     return metadata

@@ -44,5 +44,5 @@ class ICREncode(BaseDocumentTransformer):
         self, documents: Sequence[Document], **kwargs: Any
     ) -> Sequence[Document]:
         """Encode what is not stored yet; the documents as they are."""
-        self.reranker.encode(list(texts(documents)))
+        self.reranker.encode(texts(documents))
         return documents

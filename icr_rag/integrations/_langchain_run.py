@@ -69,7 +69,7 @@ def _value(state: Any, key: str, name: str) -> Any:
 
 
 def _documents(documents: Any, name: str) -> list[Document]:
-    if isinstance(documents, (str, Mapping)) or not isinstance(documents, Iterable):
+    if isinstance(documents, (str, bytes, Mapping)) or not isinstance(documents, Iterable):
         raise InputError(
             f"{name} got a {type(documents).__name__} as documents; it takes a list of LangChain "
             "documents"

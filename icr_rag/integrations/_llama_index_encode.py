@@ -14,8 +14,9 @@ from llama_index.core.schema import (
 )
 
 from icr_rag.config import RerankerConfig
+from icr_rag.errors import InputError
 from icr_rag.integrations._config import named_errors, resolve_reranker
-from icr_rag.integrations._llama_index_nodes import texts_of
+from icr_rag.integrations._llama_index_nodes import check_node, texts_of
 from icr_rag.reranker import Reranker
 
 
@@ -63,7 +64,15 @@ class ICREncode(TransformComponent):
         return "ICREncode"
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
-        """Encode what is not stored yet; the nodes as they are."""
+        """Encode what is not stored yet; the nodes as they are.
+
+        Raises:
+            InputError: for what is no node.
+        """
+        if isinstance(nodes, (str, bytes)) or not isinstance(nodes, Sequence):
+            raise InputError(f"nodes is a {type(nodes).__name__}; give a list of nodes")
+        for index, node in enumerate(nodes):
+            check_node(node, index)
         scored = [NodeWithScore(node=node) for node in nodes]
         self._reranker.encode(texts_of(scored, self.metadata_mode))
         return nodes

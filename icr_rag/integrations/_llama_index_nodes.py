@@ -7,8 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
+from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 
+from icr_rag.errors import InputError, shown
+from icr_rag.integrations._told import cut_metadata
 from icr_rag.types import Ranking
 
 #: Metadata key of the first stage's score, with ``keep_retrieval_score``.
@@ -54,18 +56,82 @@ def clean_tool_query(query: str) -> str:
     return question if question.strip() else query
 
 
+def check_nodes(nodes: Any) -> None:
+    """Raise `InputError`, naming the wrong one, unless these are scored nodes with texts."""
+    if isinstance(nodes, (str, bytes)) or not isinstance(nodes, Sequence):
+        raise InputError(f"nodes is a {type(nodes).__name__}; give a list of NodeWithScore")
+    for index, scored in enumerate(nodes):
+        if isinstance(scored, BaseNode):
+            raise InputError(
+                f"node {index} is a bare {type(scored).__name__}; give NodeWithScore(node=node)"
+            )
+        if not isinstance(scored, NodeWithScore):
+            raise InputError(
+                f"node {index} is a {type(scored).__name__}; allowed are NodeWithScore objects"
+            )
+        check_node(scored.node, index)
+
+
+def check_node(node: Any, index: int) -> None:
+    """Raise `InputError` unless this is a node whose text is a string."""
+    if not isinstance(node, BaseNode):
+        raise InputError(
+            f"node {index} is a {type(node).__name__}; allowed are LlamaIndex's nodes: TextNode "
+            "and others"
+        )
+    text: Any = node.get_content(metadata_mode=MetadataMode.NONE)
+    if not isinstance(text, str):
+        raise InputError(
+            f"node {index} ({shown(node.node_id)}) has a text of type {type(text).__name__}; it "
+            "must be str"
+        )
+
+
+def check_bundle(bundle: Any) -> None:
+    """Raise `InputError` unless this is a query bundle with a query that is not blank."""
+    if bundle is None:
+        raise InputError("called without a query; pass query_bundle= or query_str=")
+    if not isinstance(bundle, QueryBundle):
+        raise InputError(
+            f"query_bundle is a {type(bundle).__name__}; give QueryBundle(query), or the query "
+            "itself as query_str="
+        )
+    query: Any = bundle.query_str
+    if not isinstance(query, str):
+        raise InputError(f"the query is a {type(query).__name__}; it must be a str")
+    if not query.strip():
+        raise InputError("called without a query: it is blank; give the question to rank for")
+
+
 def texts_of(nodes: Sequence[NodeWithScore], mode: MetadataMode) -> list[str]:
     """What the model reads of each node: nothing of images and others without text of their own."""
     texts = []
     for scored in nodes:
         own = scored.node.get_content(metadata_mode=MetadataMode.NONE)
-        blank = isinstance(own, str) and not own.strip()
-        texts.append("" if blank else scored.node.get_content(metadata_mode=mode))
+        texts.append(scored.node.get_content(metadata_mode=mode) if own.strip() else "")
     return texts
 
 
+def unranked_nodes(
+    nodes: Sequence[NodeWithScore], error: str, top_n: int | None
+) -> list[NodeWithScore]:
+    """New scored nodes in the order and with the scores given, each told what went wrong."""
+    return [
+        NodeWithScore(
+            node=with_hidden_metadata(scored.node, {RERANK_ERROR: error}),
+            score=0.0 if scored.score is None else float(scored.score),
+        )
+        for scored in list(nodes)[:top_n]
+    ]
+
+
 def ranked_nodes(
-    nodes: Sequence[NodeWithScore], ranking: Ranking, top_n: int | None, keep_retrieval_score: bool
+    nodes: Sequence[NodeWithScore],
+    ranking: Ranking,
+    top_n: int | None,
+    *,
+    keep_retrieval_score: bool,
+    report_truncation: bool,
 ) -> list[NodeWithScore]:
     """New scored nodes, best first. The nodes given are not changed.
 
@@ -74,25 +140,23 @@ def ranked_nodes(
 
     Args:
         ranking: of all nodes, not cut to ``top_n`` yet.
+        keep_retrieval_score, report_truncation: what to write into metadata.
     """
     if ranking.error is not None:
-        told = {RERANK_ERROR: ranking.error}
-        kept = list(nodes)[:top_n]
-        return [
-            NodeWithScore(
-                node=with_hidden_metadata(scored.node, told),
-                score=0.0 if scored.score is None else float(scored.score),
-            )
-            for scored in kept
-        ]
+        return unranked_nodes(nodes, ranking.error, top_n)
     order = [hit.index for hit in ranking]
     listed = set(order)
     unread = [i for i, group in enumerate(ranking.score_groups) if group < 0 and i not in listed]
     result = []
     for index in (order + unread)[:top_n]:
         node = nodes[index].node
+        told: dict[str, Any] = {}
         if keep_retrieval_score:
-            node = with_hidden_metadata(node, {RETRIEVAL_SCORE: nodes[index].score})
+            told[RETRIEVAL_SCORE] = nodes[index].score
+        if report_truncation:
+            told |= cut_metadata(ranking, index)
+        if told:
+            node = with_hidden_metadata(node, told)
         result.append(NodeWithScore(node=node, score=ranking.scores[index]))
     return result
 

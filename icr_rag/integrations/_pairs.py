@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from icr_rag.errors import InputError
+from icr_rag.errors import InputError, shown
 from icr_rag.reranker import Reranker
 
 
@@ -22,14 +22,17 @@ def score_pairs(reranker: Reranker, pairs: Sequence[Any]) -> list[float]:
     Raises:
         InputError: for anything that is not a pair, a blank query, or a text that is no str.
     """
+    if isinstance(pairs, (str, bytes)) or not isinstance(pairs, Sequence):
+        raise InputError(f"pairs is a {type(pairs).__name__}; give a list of (query, text) pairs")
     places: dict[str, list[int]] = {}
     for place, pair in enumerate(pairs):
         if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
-            raise InputError(f"pair {place} is {pair!r}; allowed are (query, text) pairs")
-        if not isinstance(pair[0], str):
-            raise InputError(
-                f"pair {place} has a query of type {type(pair[0]).__name__}; it must be str"
-            )
+            raise InputError(f"pairs[{place}] is {shown(pair)}; allowed are (query, text) pairs")
+        for what, part in zip(("query", "text"), pair, strict=True):
+            if not isinstance(part, str):
+                raise InputError(
+                    f"pairs[{place}] has a {what} of type {type(part).__name__}; it must be str"
+                )
         places.setdefault(pair[0], []).append(place)
     scores = [0.0] * len(pairs)
     for query, members in places.items():

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from icr_rag.arguments import check_top_n
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import ConfigError, InputError, require
 from icr_rag.integrations._config import Makers, resolve_reranker
@@ -64,7 +65,7 @@ class ICRRanker(Makers):
         self._reranker = resolve_reranker(reranker, config, fields)
         self._shared = reranker is not None
         self._warm = False
-        self.top_k = _checked(top_k)
+        self.top_k = check_top_n(top_k, None, "top_k")
         self.meta_fields_to_embed = [] if meta_fields_to_embed is None else meta_fields_to_embed
         self.embedding_separator = embedding_separator
 
@@ -126,7 +127,7 @@ class ICRRanker(Makers):
             top_k: goes before the constructor's.
 
         Raises:
-            InputError: for a blank query, or a ``top_k`` below 0.
+            InputError: for a blank query, what is no document, or a ``top_k`` below 0.
         """
         given = _distinct(documents)
         ranking = self._reranker.rank(**self._arguments(query, given, top_k))
@@ -145,7 +146,7 @@ class ICRRanker(Makers):
         self, query: str, documents: list[Document], top_k: int | None
     ) -> dict[str, Any]:
         """What `Reranker.rank` is to be called with."""
-        count = self.top_k if top_k is None else _checked(top_k)
+        count = check_top_n(top_k, self.top_k, "top_k")
         weighted = self._reranker.config.fusion == "weighted"
         return {
             "query": query,
@@ -163,16 +164,18 @@ class ICRRanker(Makers):
         return self.embedding_separator.join([*parts, document.content])
 
 
-def _checked(top_k: int | None) -> int | None:
-    if top_k is not None and (isinstance(top_k, bool) or top_k < 0):
-        raise InputError(f"top_k={top_k!r}; allowed are None (all) and whole numbers from 0")
-    return top_k
-
-
 def _distinct(documents: list[Document]) -> list[Document]:
     """One document per id, at the place of its first: that with the highest score."""
+    if isinstance(documents, (str, bytes)) or not isinstance(documents, Sequence):
+        raise InputError(
+            f"documents is a {type(documents).__name__}; give a list of Haystack documents"
+        )
     best: dict[str, Document] = {}
-    for document in documents:
+    for index, document in enumerate(documents):
+        if not isinstance(document, Document):
+            raise InputError(
+                f"document {index} is a {type(document).__name__}; allowed are Haystack documents"
+            )
         other = best.get(document.id)
         if other is None or _score(document) > _score(other):
             best[document.id] = document

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import ConfigError, require
+from icr_rag.inputs import check_documents
 from icr_rag.integrations._config import Makers, named_errors, resolve_reranker
 from icr_rag.reranker import Reranker
 from icr_rag.types import DocumentLike
@@ -33,6 +34,7 @@ from icr_rag.integrations._langchain_documents import (  # noqa: E402
 )
 from icr_rag.integrations._langchain_encode import ICREncode  # noqa: E402
 from icr_rag.integrations._langchain_run import as_run  # noqa: E402
+from icr_rag.integrations._told import QUERY_TRUNCATED, TRUNCATED  # noqa: E402
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks
@@ -40,7 +42,15 @@ if TYPE_CHECKING:
 
     from icr_rag.integrations.langchain_cross_encoder import ICRCrossEncoder
 
-__all__ = ["RELEVANCE_SCORE", "RERANK_ERROR", "ICRCrossEncoder", "ICREncode", "ICRRerank"]
+__all__ = [
+    "QUERY_TRUNCATED",
+    "RELEVANCE_SCORE",
+    "RERANK_ERROR",
+    "TRUNCATED",
+    "ICRCrossEncoder",
+    "ICREncode",
+    "ICRRerank",
+]
 
 
 class ICRRerank(Makers, BaseDocumentCompressor):
@@ -58,11 +68,14 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         top_n: how many documents to return; None: all.
         retrieval_score_key: metadata key under which documents carry the first stage's score
             (higher is better), for a ``fusion``. May be "relevance_score".
+        report_truncation: write ``"truncated": True`` into the metadata of documents of which the
+            model read the beginning only, and ``"query_truncated": True`` into that of all if the
+            query was cut.
         **fields: any field of `RerankerConfig` (model, layers, device, ...).
 
     Raises:
         ConfigError: if a setting is unknown or has a value that is not allowed.
-        InputError: on use with a blank query.
+        InputError: on use with a blank query, or with anything but documents.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -71,6 +84,9 @@ class ICRRerank(Makers, BaseDocumentCompressor):
     top_n: int | None = Field(default=None, ge=0, description="Documents to return; None: all.")
     retrieval_score_key: str | None = Field(
         default=None, description="Metadata key of the first stage's score, for a fusion."
+    )
+    report_truncation: bool = Field(
+        default=False, description="Tell in the metadata that a document, or the query, was cut."
     )
     _reranker: Reranker = PrivateAttr()
 
@@ -81,6 +97,7 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         config: RerankerConfig | Mapping[str, Any] | None = None,
         top_n: int | None = None,
         retrieval_score_key: str | None = None,
+        report_truncation: bool = False,
         **fields: Any,
     ) -> None:
         ready = resolve_reranker(reranker, config, fields)
@@ -95,6 +112,7 @@ class ICRRerank(Makers, BaseDocumentCompressor):
                 # An adapter's own top_n decides; without it, its reranker's does.
                 top_n=ready.config.top_n if top_n is None else top_n,
                 retrieval_score_key=retrieval_score_key,
+                report_truncation=report_truncation,
             )
         self._reranker = ready
 
@@ -161,9 +179,11 @@ class ICRRerank(Makers, BaseDocumentCompressor):
             query: not blank.
             top_n: how many results; None: all; -1: this adapter's ``top_n``.
 
-        A failure that was let through is in each result as "rerank_error".
+        A failure that was let through is in each result as "rerank_error", what
+        ``report_truncation`` tells as in metadata.
         """
-        return results(self._reranker.rank(**self._arguments(documents, query, top_n)))
+        ranking = self._reranker.rank(**self._arguments(documents, query, top_n))
+        return results(ranking, self.report_truncation)
 
     async def arerank(
         self,
@@ -174,26 +194,30 @@ class ICRRerank(Makers, BaseDocumentCompressor):
     ) -> list[dict[str, Any]]:
         """`rerank` without blocking the event loop."""
         ranking = await self._reranker.arank(**self._arguments(documents, query, top_n))
-        return results(ranking)
+        return results(ranking, self.report_truncation)
 
     def _compress(self, documents: list[Document], query: str) -> list[Document]:
-        return ranked(documents, self._reranker.rank(**self._arguments(documents, query)))
+        ranking = self._reranker.rank(**self._arguments(documents, query))
+        return ranked(documents, ranking, self.report_truncation)
 
     async def _acompress(self, documents: list[Document], query: str) -> list[Document]:
-        return ranked(documents, await self._reranker.arank(**self._arguments(documents, query)))
+        ranking = await self._reranker.arank(**self._arguments(documents, query))
+        return ranked(documents, ranking, self.report_truncation)
 
     def _arguments(
         self, documents: Sequence[Any], query: str, top_n: int | None = -1
     ) -> dict[str, Any]:
         """What `Reranker.rank` is to be called with."""
-        if top_n == -1:
+        if isinstance(top_n, int) and top_n == -1:
             top_n = self.top_n
+        given = check_documents(texts(documents))
+        key = None if self.config.fusion == "none" else self.retrieval_score_key
         return {
             "query": query,
-            "documents": texts(documents),
+            "documents": given,
             # The reranker takes None for its configuration's top_n.
-            "top_n": len(documents) if top_n is None else top_n,
-            "retrieval_scores": retrieval_scores(documents, self.retrieval_score_key),
+            "top_n": len(given) if top_n is None else top_n,
+            "retrieval_scores": retrieval_scores(documents, key),
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -32,12 +33,27 @@ from icr_rag.integrations._llama_index_encode import ICREncode  # noqa: E402
 from icr_rag.integrations._llama_index_nodes import (  # noqa: E402
     RERANK_ERROR,
     RETRIEVAL_SCORE,
+    check_bundle,
+    check_nodes,
     clean_tool_query,
     ranked_nodes,
     texts_of,
+    unranked_nodes,
 )
+from icr_rag.integrations._told import QUERY_TRUNCATED, TRUNCATED  # noqa: E402
+from icr_rag.types import Ranking  # noqa: E402
 
-__all__ = ["RERANK_ERROR", "RETRIEVAL_SCORE", "ICREncode", "ICRRerank", "clean_tool_query"]
+__all__ = [
+    "QUERY_TRUNCATED",
+    "RERANK_ERROR",
+    "RETRIEVAL_SCORE",
+    "TRUNCATED",
+    "ICREncode",
+    "ICRRerank",
+    "clean_tool_query",
+]
+
+logger = logging.getLogger(__name__)
 
 dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]
 
@@ -63,6 +79,9 @@ class ICRRerank(Makers, BaseNodePostprocessor):
             embedded, as in LlamaIndex's own rerankers.
         keep_retrieval_score: keep the score that a node came with in its metadata as
             "retrieval_score", hidden from embedders and LLMs. The node is then a copy.
+        report_truncation: write ``"truncated": True`` into the metadata of nodes of which the
+            model read the beginning only, and ``"query_truncated": True`` into that of all if the
+            query was cut; hidden likewise, on copies.
         query_transform: applied to the query before it is read; the default takes the question
             out of what LlamaIndex's tools make of an agent's request, None leaves queries alone.
             A function, and so no part of ``to_dict``.
@@ -70,7 +89,8 @@ class ICRRerank(Makers, BaseNodePostprocessor):
 
     Raises:
         ConfigError: if a setting is unknown or has a value that is not allowed.
-        InputError: on use without a query.
+        InputError: on use without a query, or with anything but scored nodes; before any event is
+            sent. With ``on_error="passthrough"`` a wrong query lets the nodes through.
     """
 
     # A wrong value is refused also when it is assigned later, where it would cut or keep nonsense.
@@ -84,6 +104,9 @@ class ICRRerank(Makers, BaseNodePostprocessor):
     keep_retrieval_score: bool = Field(
         default=False, description="Keep the first stage's score in the node's metadata."
     )
+    report_truncation: bool = Field(
+        default=False, description="Tell in the node's metadata that it, or the query, was cut."
+    )
     _reranker: Reranker = PrivateAttr()
     _query_transform: Callable[[str], str] | None = PrivateAttr()
 
@@ -95,6 +118,7 @@ class ICRRerank(Makers, BaseNodePostprocessor):
         top_n: int | None = None,
         metadata_mode: MetadataMode = MetadataMode.EMBED,
         keep_retrieval_score: bool = False,
+        report_truncation: bool = False,
         query_transform: Callable[[str], str] | None = clean_tool_query,
         callback_manager: Any = None,
         **fields: Any,
@@ -110,6 +134,7 @@ class ICRRerank(Makers, BaseNodePostprocessor):
                 top_n=ready.config.top_n if top_n is None else top_n,
                 metadata_mode=metadata_mode,
                 keep_retrieval_score=keep_retrieval_score,
+                report_truncation=report_truncation,
                 **own,
             )
         self._reranker = ready
@@ -158,9 +183,13 @@ class ICRRerank(Makers, BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        with self._reported(nodes, query_bundle) as result:
-            ranking = self._reranker.rank(**self._arguments(nodes, query_bundle))
-            result += ranked_nodes(nodes, ranking, self.top_n, self.keep_retrieval_score)
+        query, wrong = self._checked(nodes, query_bundle)
+        with self._reported(nodes, query) as result:
+            if wrong is None:
+                ranking = self._reranker.rank(**self._arguments(nodes, query))
+                result += self._ranked(nodes, ranking)
+            else:
+                result += unranked_nodes(nodes, wrong, self.top_n)
         return result
 
     # The synchronous method gets its span from LlamaIndex, because it is abstract there.
@@ -168,20 +197,44 @@ class ICRRerank(Makers, BaseNodePostprocessor):
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        with self._reported(nodes, query_bundle) as result:
-            ranking = await self._reranker.arank(**self._arguments(nodes, query_bundle))
-            result += ranked_nodes(nodes, ranking, self.top_n, self.keep_retrieval_score)
+        query, wrong = self._checked(nodes, query_bundle)
+        with self._reported(nodes, query) as result:
+            if wrong is None:
+                ranking = await self._reranker.arank(**self._arguments(nodes, query))
+                result += self._ranked(nodes, ranking)
+            else:
+                result += unranked_nodes(nodes, wrong, self.top_n)
         return result
 
-    def _arguments(
+    def _checked(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None
-    ) -> dict[str, Any]:
+    ) -> tuple[QueryBundle, str | None]:
+        """The query, and what is wrong with it if that is to be let through.
+
+        Before events, whose own checks would name fields that the caller has never heard of.
+        """
+        check_nodes(nodes)
+        try:
+            check_bundle(query_bundle)
+        except InputError as error:
+            if self.config.on_error == "raise":
+                raise InputError(f"{type(self).__name__}: {error}") from error
+            logger.warning("ranking failed; the nodes keep their given order: %s", error)
+            return QueryBundle(""), f"{type(error).__name__}: {error}"
+        return query_bundle or QueryBundle(""), None
+
+    def _ranked(self, nodes: list[NodeWithScore], ranking: Ranking) -> list[NodeWithScore]:
+        return ranked_nodes(
+            nodes,
+            ranking,
+            self.top_n,
+            keep_retrieval_score=self.keep_retrieval_score,
+            report_truncation=self.report_truncation,
+        )
+
+    def _arguments(self, nodes: list[NodeWithScore], query_bundle: QueryBundle) -> dict[str, Any]:
         """What `Reranker.rank` is to be called with."""
-        query = "" if query_bundle is None else query_bundle.query_str
-        if not query.strip() and self.config.on_error == "raise":
-            raise InputError(
-                "ICRRerank was called without a query; pass query_bundle= or query_str="
-            )
+        query = query_bundle.query_str
         if self._query_transform is not None:
             query = self._query_transform(query)
         texts = texts_of(nodes, self.metadata_mode)
@@ -199,15 +252,14 @@ class ICRRerank(Makers, BaseNodePostprocessor):
 
     @contextmanager
     def _reported(
-        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle
     ) -> Iterator[list[NodeWithScore]]:
         """Start and end events around the work, also when it fails or there is nothing to do."""
         result: list[NodeWithScore] = []
-        query = "" if query_bundle is None else query_bundle.query_str
         top_n = len(nodes) if self.top_n is None else self.top_n
         dispatcher.event(
             ReRankStartEvent(
-                query=query if query_bundle is None else query_bundle,
+                query=query_bundle,
                 nodes=nodes,
                 top_n=top_n,
                 model_name=self.config.model,
@@ -219,7 +271,7 @@ class ICRRerank(Makers, BaseNodePostprocessor):
                 payload={
                     EventPayload.NODES: nodes,
                     EventPayload.MODEL_NAME: self.config.model,
-                    EventPayload.QUERY_STR: query,
+                    EventPayload.QUERY_STR: query_bundle.query_str,
                     EventPayload.TOP_K: top_n,
                 },
             ) as event:

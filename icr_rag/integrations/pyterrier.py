@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 from icr_rag.config import RerankerConfig
-from icr_rag.errors import InputError, require
+from icr_rag.errors import InputError, require, shown
 from icr_rag.integrations._config import Makers, resolve_reranker
 from icr_rag.reranker import Reranker
 
@@ -65,17 +66,25 @@ class ICRRanker(Makers, pt.Transformer):
         """The re-ranked frame.
 
         Raises:
-            InputError: naming the columns that are missing, for a blank query, or for one qid with
-                several queries.
+            InputError: for what is no frame; naming the columns that are missing; for a row
+                without a qid, a blank query, or one qid with several queries.
         """
         import pandas
 
+        if not isinstance(inp, pandas.DataFrame):
+            raise InputError(f"the input is a {type(inp).__name__}; give a pandas.DataFrame")
         missing = [name for name in (*_NEEDED, self.text_field) if name not in inp.columns]
         if missing:
             raise InputError(
                 f"the frame lacks the columns {', '.join(missing)} (it has "
                 f"{', '.join(map(str, inp.columns))}); pt.text.get_text brings a text"
             )
+        for row, qid in enumerate(inp["qid"]):
+            # Rows without one would be left out of the groups.
+            if _missing(qid) or not isinstance(qid, str | Real):
+                raise InputError(
+                    f"row {row} has the qid {shown(qid)}; it must be a str or a number"
+                )
         parts = [self._rank_query(part) for _, part in inp.groupby("qid", sort=False)]
         if parts:
             return pandas.concat(parts, ignore_index=True)
@@ -90,11 +99,13 @@ class ICRRanker(Makers, pt.Transformer):
             part = part.sort_values("rank", kind="stable")
         elif "score" in part.columns:
             part = part.sort_values("score", ascending=False, kind="stable")
-        queries = part["query"].unique().tolist()
-        if len(queries) > 1:
+        # What is no string is refused by the reranker, and need not be hashable.
+        odd = [query for query in part["query"] if not isinstance(query, str)]
+        queries = odd or list(dict.fromkeys(part["query"]))
+        if len(queries) > 1 and not odd:
             raise InputError(
-                f"qid {part['qid'].iloc[0]!r} has {len(queries)} queries, among them "
-                f"{queries[0]!r} and {queries[1]!r}; give each its own qid"
+                f"qid {shown(part['qid'].iloc[0])} has {len(queries)} queries, among them "
+                f"{shown(queries[0])} and {shown(queries[1])}; give each its own qid"
             )
         weighted = self._reranker.config.fusion == "weighted" and "score" in part.columns
         ranking = self._reranker.rank(
@@ -114,5 +125,7 @@ class ICRRanker(Makers, pt.Transformer):
 
 
 def _missing(value: Any) -> bool:
-    """None, or the NaN that pandas writes where there is nothing."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    """None, or the NaN or NA that pandas writes where there is nothing."""
+    import pandas
+
+    return value is None or value is pandas.NA or (isinstance(value, float) and math.isnan(value))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from icr_rag.config import RerankerConfig
@@ -77,7 +77,8 @@ class ICRRanker(Makers, BaseRanker):  # type: ignore[misc]
             doc_ids, metadata: one per document; they replace those of documents.
 
         Raises:
-            InputError: for a blank query, or ids or metadata of another number than documents.
+            InputError: for a blank query, what is no document, or ids or metadata of another
+                number than documents.
         """
         documents = _documents(docs, doc_ids, metadata)
         return _results(query, documents, self._reranker.rank(query, _texts(documents)))
@@ -108,6 +109,11 @@ def _documents(
     docs: Any, doc_ids: Sequence[str | int] | None, metadata: Sequence[dict[str, Any]] | None
 ) -> list[Document]:
     """New documents, each with an id."""
+    if isinstance(docs, bytes | Mapping | Set) or not isinstance(docs, Iterable | Document):
+        raise InputError(
+            f"docs is a {type(docs).__name__}; allowed are a str, a rerankers.Document, and a list "
+            "of either"
+        )
     given = [docs] if isinstance(docs, str | Document) else list(docs)
     for name, values in (("doc_ids", doc_ids), ("metadata", metadata)):
         if values is not None and len(values) != len(given):
@@ -127,14 +133,16 @@ def _texts(documents: Sequence[Document]) -> list[Any]:
     return ["" if document.text is None else document.text for document in documents]
 
 
-def _results(query: str, documents: Sequence[Document], ranking: Ranking) -> RankedResults:
+def _results(query: Any, documents: Sequence[Document], ranking: Ranking) -> RankedResults:
     results = []
     for place, hit in enumerate(ranking):
         document = documents[hit.index]
         if ranking.error is not None:
             document.metadata = {**document.metadata, RERANK_ERROR: ranking.error}
         results.append(Result(document=document, score=hit.score, rank=place + 1))
-    return RankedResults(results=results, query=query, has_scores=ranking.error is None)
+    # A query that was let through may be no string, which theirs must be.
+    asked = query if isinstance(query, str) else ""
+    return RankedResults(results=results, query=asked, has_scores=ranking.error is None)
 
 
 def _document(doc: Any, index: int, doc_id: Any, metadata: dict[str, Any] | None) -> Document:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from icr_rag.arguments import Array
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import InputError
 from icr_rag.integrations._config import Makers, resolve_reranker, without_first_stage
@@ -175,13 +176,15 @@ class CrossEncoder(Makers):
 
 def _pairs(inputs: Any) -> Sequence[Any]:
     """Arrays and columns of data sets as lists; whatever else as it is."""
-    if isinstance(inputs, (str, Mapping)) or not isinstance(inputs, Iterable):
+    if isinstance(inputs, (str, bytes, Mapping)) or not isinstance(inputs, Iterable):
         raise InputError(
             f"inputs is a {type(inputs).__name__}; allowed are a list of (query, text) pairs and "
             "one pair"
         )
-    tolist = getattr(inputs, "tolist", None)
-    return list(inputs) if tolist is None else list(tolist())
+    pairs = inputs.tolist() if isinstance(inputs, Array) else list(inputs)
+    if not isinstance(pairs, list):
+        raise InputError("inputs is an array of no dimension; allowed are a list of pairs or one")
+    return pairs
 
 
 def _check_legacy(given: Mapping[str, Any], *known: str) -> None:

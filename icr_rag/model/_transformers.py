@@ -12,7 +12,7 @@ import copy
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -37,12 +37,23 @@ def cache_argument(model: nn.Module) -> str:
     Raises:
         UnsupportedModelError: if its forward pass takes none.
     """
-    return _cache_argument(type(model))
+    return _cache_argument(_told_by(model))
+
+
+def _told_by(model: nn.Module) -> Any:
+    """The type whose forward pass says what it takes: wrappers (adapters) hand on whatever they
+    are given."""
+    while "input_ids" not in inspect.signature(type(model).forward).parameters:
+        inner = next(model.children(), None)
+        if inner is None:
+            break
+        model = inner
+    return type(model)
 
 
 @functools.cache
-def _cache_argument(kind: type[nn.Module]) -> str:
-    names: Iterable[str] = inspect.signature(kind.forward).parameters
+def _cache_argument(kind: Any) -> str:
+    names = inspect.signature(kind.forward).parameters
     for name in CACHE_ARGUMENTS:
         if name in names:
             return name
@@ -54,11 +65,11 @@ def _cache_argument(kind: type[nn.Module]) -> str:
 
 def takes_positions(model: nn.Module) -> bool:
     """Whether the forward pass of ``model`` takes ``position_ids``; others count by themselves."""
-    return _takes_positions(type(model))
+    return _takes_positions(_told_by(model))
 
 
 @functools.cache
-def _takes_positions(kind: type[nn.Module]) -> bool:
+def _takes_positions(kind: Any) -> bool:
     parameters = inspect.signature(kind.forward).parameters
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     return anything or "position_ids" in parameters
@@ -67,13 +78,13 @@ def _takes_positions(kind: type[nn.Module]) -> bool:
 def logits_to_keep(model: nn.Module, rows: torch.Tensor) -> tuple[bool, dict[str, Any]]:
     """Whether the forward pass of ``model`` can be told which rows' logits to make, and the
     argument that tells it. All of 5.x, but not every model."""
-    if _keeps_logits(type(model)):
+    if _keeps_logits(_told_by(model)):
         return True, {"logits_to_keep": rows}
     return False, {}
 
 
 @functools.cache
-def _keeps_logits(kind: type[nn.Module]) -> bool:
+def _keeps_logits(kind: Any) -> bool:
     return "logits_to_keep" in inspect.signature(kind.forward).parameters
 
 
@@ -107,14 +118,52 @@ def attention_layers(config: Any) -> list[int]:
         config: of the text decoder.
     """
     kinds = [type(layer).__name__ for layer in DynamicCache(config=config).layers]
+    # Layers that attend to images alone are passed over where there are none.
+    images = set(getattr(config, "cross_attention_layers", None) or ())
     if not kinds:
-        return list(range(config.num_hidden_layers))
+        return [layer for layer in range(config.num_hidden_layers) if layer not in images]
     shared = getattr(config, "kv_sharing_modes", None) or [None] * len(kinds)
     return [
         number
         for number, (kind, sharing) in enumerate(zip(kinds, shared, strict=False))
-        if kind != "LinearAttentionLayer" and (kind != "DummyLayer" or sharing == "reuse")
+        if kind != "LinearAttentionLayer"
+        and (kind != "DummyLayer" or sharing == "reuse")
+        and number not in images
     ]
+
+
+def _attention_heads(config: Any) -> int | None:
+    """None for models that have none; raises where layers differ in it."""
+    try:
+        heads: int = config.num_attention_heads
+    except AttributeError as error:
+        if "has no attribute" in str(error):
+            return None
+        raise
+    return heads
+
+
+def check_attends(config: Any) -> None:
+    """Raise `UnsupportedModelError` for a model that has no attention at all.
+
+    Args:
+        config: of the text decoder.
+    """
+    # Configurations may refuse to be asked, where layers differ.
+    try:
+        heads = _attention_heads(config)
+        layers = attention_layers(config) if heads is not None else []
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UnsupportedModelError(
+            f"{config.model_type} models do not say how many attention heads each layer has "
+            f"({reason}); re-ranking needs softmax attention in layers of one shape"
+        ) from error
+    if not layers or not isinstance(heads, int) or heads < 1:
+        raise UnsupportedModelError(
+            f"{config.model_type} models have no softmax attention (they keep a recurrent state "
+            "instead), which re-ranking reads or continues; use a transformer or a hybrid"
+        )
 
 
 def keeps_only_keys_and_values(config: Any) -> bool:
@@ -129,6 +178,19 @@ _PLAIN = ("DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer")
 
 def _is_plain(layer: Any) -> bool:
     return type(layer).__name__ in _PLAIN
+
+
+def bare_loader(config: Any) -> Any:
+    """The class that loads a model without its LM head: AutoModel; or, for text parts that it
+    does not know, and for types of which it would build the encoder too, the one that loads the
+    decoder with its head. All of 5.x."""
+    import transformers
+
+    kind = type(config)
+    encodes = (transformers.AutoModelForSeq2SeqLM, transformers.AutoModelForSpeechSeq2Seq)
+    known = kind in transformers.AutoModel._model_mapping
+    bare = known and not any(kind in auto._model_mapping for auto in encodes)
+    return transformers.AutoModel if bare else transformers.AutoModelForCausalLM
 
 
 # --- attention -------------------------------------------------------------------------------
@@ -187,6 +249,56 @@ def with_implementation(config: Any, name: str) -> Any:
     changed.output_attentions = False
     changed.output_hidden_states = False
     return changed
+
+
+#: The name under which transformers registers flash attention (all 5.x).
+FLASH_ATTENTION = "flash_attention_2"
+
+
+class _Overlay:
+    """An object as it is, except for the attributes given; the object itself is not changed."""
+
+    def __init__(self, base: Any, **attributes: Any) -> None:
+        self._base = base
+        vars(self).update(attributes)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._base, name)
+
+
+def flash_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """transformers' flash attention for a module whose configuration names another attention.
+
+    It looks its kernel up by ``module.config._attn_implementation`` (all 5.x), where our views
+    hold the tap's name. It is shown the module with that one name replaced.
+
+    Args:
+        module: the attention module.
+        query, key, value: [batch, head, token, dimension].
+        attention_mask: bool [batch, token], False where a token is padding; None: no padding.
+        kwargs: as the model passes them.
+
+    Raises:
+        UnsupportedModelError: for attention with learned sinks, which flash attention 2 does not
+            know and transformers would leave out without a word.
+    """
+    if kwargs.get("s_aux") is not None:
+        raise UnsupportedModelError(
+            f"{type(module).__name__} has learned sinks, which attn_implementation="
+            f"{FLASH_ATTENTION!r} does not know; use 'sdpa' or 'eager'"
+        )
+    # By positions that do not rise by one it would take a prompt for several packed ones.
+    kwargs.pop("position_ids", None)
+    config = _Overlay(module.config, _attn_implementation=FLASH_ATTENTION)
+    shown: Any = _Overlay(module, config=config)
+    return attention_function(FLASH_ATTENTION)(shown, query, key, value, attention_mask, **kwargs)
 
 
 # --- hooks of accelerate ---------------------------------------------------------------------
@@ -257,51 +369,3 @@ def without_progress_bars() -> Iterator[None]:
             reader.tqdm = bar
         if shown:
             transformers_logging.enable_progress_bar()
-
-
-# --- what a configuration says of its layers ---------------------------------------------------
-
-
-def sliding_windows(config: Any) -> list[int | None]:
-    """Per layer, how many tokens back it sees; None: all. Chunks count as windows. All of 5.x.
-
-    Args:
-        config: of the text decoder.
-    """
-    count: int = config.num_hidden_layers
-    window, chunk = _number(config, "sliding_window"), _number(config, "attention_chunk_size")
-    kinds = getattr(config, "layer_types", None)
-    if kinds is None:
-        return [window or chunk] * count
-    sizes = {"sliding_attention": window, "hybrid_sliding": window, "chunked_attention": chunk}
-    return [sizes.get(kind) for kind in kinds]
-
-
-def stretched_beyond(config: Any) -> int | None:
-    """The number of tokens above which positions are scaled anew; None: they never are.
-
-    "longrope" and "dynamic" rotary embeddings choose their factors by the longest position of a
-    pass: beyond this number what a token is like would depend on how a prompt is split. All of
-    5.x (``rope_parameters``; one per kind of layer in some models).
-    """
-    parameters = getattr(config, "rope_parameters", None)
-    if not isinstance(parameters, Mapping):
-        return None
-    nested = [value for value in parameters.values() if isinstance(value, Mapping)]
-    limits = []
-    for one in nested or [parameters]:
-        if one.get("rope_type") not in ("longrope", "dynamic"):
-            continue
-        original = one.get("original_max_position_embeddings")
-        if original is None:
-            original = getattr(config, "original_max_position_embeddings", None)
-        if original is None:
-            original = getattr(config, "max_position_embeddings", None)
-        if original is not None:
-            limits.append(int(original))
-    return min(limits, default=None)
-
-
-def _number(config: Any, name: str) -> int | None:
-    value = getattr(config, name, None)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

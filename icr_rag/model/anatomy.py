@@ -49,8 +49,8 @@ class Anatomy:
         if self.own_attention:
             raise UnsupportedModelError(
                 f"{self.name} attends with code of its own, which does not go through "
-                "transformers' attention interface or does not say in which layer it is, so that its attention "
-                "cannot be read; use scoring='likelihood' or another model"
+                "transformers' attention interface or does not say in which layer it is, so that "
+                "its attention cannot be read; use scoring='likelihood' or another model"
             )
         missing = sorted(set(layers) - self.attention_layers)
         if missing:

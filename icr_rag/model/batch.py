@@ -136,7 +136,7 @@ def run_batch(
 
         return StatesRunner(*arguments, states).run()
 
-    with engine.lock:
+    with engine.lock if states is None else engine.settled():
         result, worked = within_memory(run, engine.chunk if chunk is None else chunk, what, device)
         if chunk is None:
             engine.chunk = min(engine.chunk, worked)

@@ -3,13 +3,18 @@
 A folder is built under a temporary name beside its place, sealed with a marker file, and renamed.
 A rename is atomic, so that a killed process, a full disk or a second process can leave rubbish
 behind, which the next build sweeps away, but never a half-built folder under the final name.
+
+Who may read a finished folder is what the umask says, so that an image built by one user serves
+another.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,16 +66,33 @@ def build_folder(folder: Path, seal: str, build: Callable[[Path], None]) -> Path
         # Under the lock, every temporary folder of this name belongs to a process that died.
         for leftover in folder.parent.glob(f"{folder.name}.building-*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}.building-", dir=folder.parent))
+        # Not by tempfile, whose folders are their owner's alone.
+        temporary = folder.parent / f"{folder.name}.building-{uuid.uuid4().hex}"
+        temporary.mkdir()
         try:
             build(temporary)
             (temporary / _MARKER).write_text(seal, encoding="utf-8")
+            _follow_umask(temporary)
             if folder.exists():
                 shutil.rmtree(folder)
             temporary.replace(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _follow_umask(folder: Path) -> None:
+    """Give all in ``folder`` the modes that the folder itself and its marker were made with.
+
+    Some libraries write under a private name and rename, which leaves a file to its owner alone.
+    The umask cannot be asked for without being set, for other threads too; a new folder and a new
+    file tell it.
+    """
+    folder_mode = stat.S_IMODE(folder.stat().st_mode)
+    file_mode = stat.S_IMODE((folder / _MARKER).stat().st_mode)
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(folder_mode if path.is_dir() else file_mode)
 
 
 def _require_writable(parent: Path) -> None:

@@ -119,3 +119,14 @@ def measure_layer_seconds() -> dict[str, float]:
         # The first run pays for set-up.
         seconds[name] = statistics.median(runs[1:])
     return seconds
+
+
+def release_cached_memory() -> None:
+    """Give freed accelerator memory back to the device, if torch was ever imported."""
+    import gc
+    import sys
+
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()

@@ -13,7 +13,7 @@ Two ways to put states together again:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,9 @@ class DocumentStates:
             anatomy = self.engine.anatomy(self.last)
             anatomy.check_keeps_documents()
             self._expected = anatomy.expected(self.last)
+            #: Whether layers' states may be put together in one buffer: not where a later layer
+            #: looks again at an earlier one's.
+            self.in_one_buffer = anatomy.attention_layers <= anatomy.own_keys
             #: Whether keys are all that the last layer's attention needs of earlier tokens.
             self._keys_suffice = self.last in anatomy.own_keys
             self._identity = identity
@@ -115,6 +118,16 @@ class DocumentStates:
         for key, states in self._encode(missing):
             store.put(key, states)
         return len(missing), sum(map(len, missing.values()))
+
+    def kept(self, keys: Collection[str]) -> int:
+        """How many of these `state_key` have states at this moment."""
+        store = self.store
+        return sum(key in store for key in keys)
+
+    @property
+    def evictions(self) -> int:
+        """How many documents' states had to make room so far."""
+        return 0 if self._store is None else self._store.stats.evictions
 
     @torch.inference_mode()
     def head(self) -> Any:
@@ -199,7 +212,9 @@ class DocumentStates:
         return StoredStates(tuple(keys), tuple(values))
 
 
-def gather_batch(head: Any, documents: Sequence[StoredStates], room: int) -> tuple[Any, list[int]]:
+def gather_batch(
+    head: Any, documents: Sequence[StoredStates], room: int, in_one_buffer: bool
+) -> tuple[Any, list[int]]:
     """A cache for one pass, with one prompt per document: head, padding, document; ends stand in
     one column.
 
@@ -207,6 +222,7 @@ def gather_batch(head: Any, documents: Sequence[StoredStates], room: int) -> tup
         head: the head's states.
         documents: each of at least one token.
         room: tokens that will follow.
+        in_one_buffer: as `DocumentStates` has it.
 
     Returns:
         The cache, and per prompt how many columns of padding there are behind the head.
@@ -218,10 +234,13 @@ def gather_batch(head: Any, documents: Sequence[StoredStates], room: int) -> tup
         for number, (part, pad) in enumerate(zip(parts, padding, strict=True)):
             buffer[number, :, before + pad : before + width] = part
 
-    return _gathered(head, documents, (len(documents), width), room, place), padding
+    shape = len(documents), width
+    return _gathered(head, documents, shape, room, place, in_one_buffer), padding
 
 
-def gather_list(head: Any, documents: Sequence[StoredStates], room: int) -> Any:
+def gather_list(
+    head: Any, documents: Sequence[StoredStates], room: int, in_one_buffer: bool
+) -> Any:
     """A cache for one pass, with one prompt: head, then all documents side by side, then
     ``room``."""
     total = sum(states.tokens for states in documents)
@@ -229,7 +248,7 @@ def gather_list(head: Any, documents: Sequence[StoredStates], room: int) -> Any:
     def place(buffer: torch.Tensor, before: int, parts: Sequence[torch.Tensor]) -> None:
         torch.cat(list(parts), dim=1, out=buffer[0, :, before : before + total])
 
-    return _gathered(head, documents, (1, total), room, place)
+    return _gathered(head, documents, (1, total), room, place, in_one_buffer)
 
 
 def _gathered(
@@ -238,18 +257,22 @@ def _gathered(
     shape: tuple[int, int],
     room: int,
     place: Callable[[torch.Tensor, int, Sequence[torch.Tensor]], None],
+    in_one_buffer: bool,
 ) -> Any:
     """A cache of (prompts, tokens): the head, then what ``place`` puts behind it.
 
-    A layer's states are put together when it runs, over those of the layer before.
+    A layer's states are put together when it runs, where all share a buffer over those of the
+    layer before.
     """
     prompts, tokens = shape
     before = head.get_seq_length()
-    buffers: dict[tuple[str, torch.Size], torch.Tensor] = {}
+    buffers: dict[tuple[str, int, int, int], torch.Tensor] = {}
 
-    def fill(kind: str, own: torch.Tensor | None, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    def fill(
+        kind: str, layer: int, own: torch.Tensor | None, parts: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
         groups, _, dimension = parts[0].shape
-        key = kind, torch.Size((groups, dimension))
+        key = kind, groups, dimension, 0 if in_one_buffer else layer
         if key not in buffers:
             # Zeros, for padding that is masked out must still be a number.
             size = (prompts, groups, before + tokens + room, dimension)
@@ -261,9 +284,9 @@ def _gathered(
 
     def gather(layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         own_keys, own_values = _layer(head, layer)
-        keys = fill("keys", own_keys, [states.keys[layer] for states in documents])
+        keys = fill("keys", layer, own_keys, [states.keys[layer] for states in documents])
         if layer < len(documents[0].values):
-            return keys, fill("values", own_values, [s.values[layer] for s in documents])
+            return keys, fill("values", layer, own_values, [s.values[layer] for s in documents])
         return keys, keys.new_zeros(1).expand(keys.shape)
 
     return gathered_states(gather, len(documents[0].keys), before + tokens)

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 from icr_rag.model.anatomy import Anatomy
 from icr_rag.model.device import DtypeChoice
 from icr_rag.model.forking import remember
+from icr_rag.model.threads import advice
+
+logger = logging.getLogger(__name__)
+
+
+#: What was found of a model, for as long as it lives: rerankers come and go on it.
+_proven: weakref.WeakKeyDictionary[Any, dict[Any, Anatomy]] = weakref.WeakKeyDictionary()
+
+
+@functools.cache
+def _advise(threads: int) -> None:
+    """Say once that torch's threads are more than there are cores for them."""
+    told = advice(threads)
+    if told is not None:
+        logger.warning("%s", told)
 
 
 @dataclass(eq=False)
@@ -36,12 +58,14 @@ class Engine:
     lock: threading.RLock = field(default_factory=threading.RLock)
     causal: Any = None
     given: Any = None
-    _anatomies: dict[int | None, Anatomy] = field(default_factory=dict)
     _identity: str = ""
+    _settled: str | None = None
     _fingerprints: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         remember(self)
+        if self.device == "cpu":
+            _advise(torch.get_num_threads())
 
     @property
     def device(self) -> str:
@@ -65,13 +89,14 @@ class Engine:
         whole = last is None and self.causal is not None
         # Of weights that were loaded here all are used; of a caller's only the lower layers.
         depth = loaded if last is None or self.given is None else last + 1
-        key = None if whole else depth
+        # Adapters that are put in afterwards add modules.
+        key = whole, depth, self.kernel, sum(1 for _ in self.decoder.modules())
         with self.lock:
-            known = self._anatomies.get(key)
+            proven = _proven.setdefault(self.decoder, {})
+            known = proven.get(key)
             if known is None:
                 model = self.causal if whole else self.decoder
-                known = prove(model, depth, self.kernel, whole=whole)
-                self._anatomies[key] = known
+                known = proven[key] = prove(model, depth, self.kernel, whole=whole)
             return known
 
     def identity(self) -> str:
@@ -79,11 +104,22 @@ class Engine:
         from icr_rag.model.fingerprint import weights_identity
 
         with self.lock:
-            found = weights_identity(self.decoder)
+            found = self._settled or weights_identity(self.decoder)
             if found != self._identity:
                 self._identity = found
                 self._fingerprints.clear()
             return found
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """Hold the lock, and look once inside the block whether the weights have changed."""
+        with self.lock:
+            outer = self._settled
+            self._settled = self.identity()
+            try:
+                yield
+            finally:
+                self._settled = outer
 
     def fingerprint(self, layers: int) -> str:
         """Digest of the weights as they are now; read again only after a change."""
@@ -109,4 +145,5 @@ def default_chunk(decoder: Any) -> int:
     # One number, or one per layer.
     widest = max([*inner] if isinstance(inner, (list, tuple)) else [inner])
     widest = max(widest, 4 * config.hidden_size)
-    return max(256, min(4096, budget // (3 * widest)))
+    chunk: int = max(256, min(4096, budget // (3 * widest)))
+    return chunk

@@ -1,4 +1,7 @@
-"""Greedy text generation with transformers' own `generate`, on a twin of the model."""
+"""Greedy text generation with transformers' own `generate`, on a twin of the model.
+
+Of the model's own generation settings only the tokens that end an answer are used.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from typing import Any
 import torch
 
 from icr_rag.model import tap
+from icr_rag.model.anatomy import Way
 from icr_rag.model.batch import PromptBatch, causal_view
-from icr_rag.model.forward import input_device, within_memory
+from icr_rag.model.forward import check_seen, input_device, within_memory
 
 
 @dataclass(frozen=True)
@@ -44,18 +48,23 @@ def generate(
     """
     tap.register()
     view = causal_view(engine)
+    anatomy = engine.anatomy(None)
     device = input_device(engine.decoder)
     prompts = [[*batch.head_ids, *body] for body in batch.bodies]
     # Through the tap, which reads nothing here, but knows what to do where the kernel cannot.
-    with engine.lock, tap.running(tap.Pass(engine.kernel, None)):
+    current = tap.Pass(engine.kernel, None, expected=anatomy.expected(None))
+    with engine.lock, tap.running(current):
         size = engine.chunk if chunk is None else chunk
         what = f"prompts of up to {max(map(len, prompts))} tokens"
         result, _ = within_memory(
-            lambda most: _generate(view, engine.tokenizer, prompts, new_tokens, most, device),
+            lambda most: _generate(
+                view, engine.tokenizer, prompts, new_tokens, most, device, anatomy.way
+            ),
             size,
             what,
             device,
         )
+    check_seen(current, view)
     return result
 
 
@@ -66,6 +75,7 @@ def _generate(
     new_tokens: int,
     size: int,
     device: torch.device,
+    way: Way,
 ) -> Generated:
     from transformers import GenerationConfig
 
@@ -78,13 +88,24 @@ def _generate(
     if pad is None:
         pad = min(stop, default=0)
     settings = GenerationConfig(
-        max_new_tokens=new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=pad
+        max_new_tokens=new_tokens,
+        do_sample=False,
+        eos_token_id=ends,
+        pad_token_id=pad,
+        use_cache=way != "whole",
     )
+    # `generate` fills what is not set from the model's own settings: a repetition penalty there
+    # would make it write other than the likeliest tokens. The twin gets ours in their place, and
+    # so does every model inside it (an adapter's wrapper calls the one that it wraps).
+    for module in view.modules():
+        if "generation_config" in vars(module):
+            module.generation_config = settings
     texts: dict[int, str] = {}
     count = 0
     longest_first = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     while longest_first:
-        room = max(1, size // len(prompts[longest_first[0]]))
+        # What cannot be padded is continued by itself.
+        room = max(1, size // len(prompts[longest_first[0]])) if way == "packed" else 1
         members, longest_first = longest_first[:room], longest_first[room:]
         width = len(prompts[members[0]])
         ids = [[pad] * (width - len(prompts[i])) + list(prompts[i]) for i in members]

@@ -7,20 +7,16 @@ times the size of a 4-bit file.
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import importlib
 import logging
-import os
-import struct
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import uuid
 from pathlib import Path
 from typing import Any
 
 from icr_rag.errors import ModelLoadError, require
 from icr_rag.model.cache import build_folder, cache_root
+from icr_rag.model.gguf_header import read_header
+from icr_rag.model.weight_files import fault
 
 logger = logging.getLogger(__name__)
 
@@ -31,18 +27,6 @@ FORMAT = "2"
 #: transformers has no entry for them and would leave the digits together, which changes the tokens
 #: of whitespace in front of numbers.
 _SPLITS_DIGITS = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone")
-
-#: What transformers, gguf and numpy raise on files that are cut off, garbled or not supported.
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-    OverflowError,
-    struct.error,
-)
 
 
 def ensure_converted(source: Path, cache_dir: str | Path | None = None) -> Path:
@@ -75,16 +59,44 @@ def convert_gguf(source: Path, target: Path) -> None:
         MissingDependencyError: if the ``gguf`` extra is not installed.
     """
     require("gguf", "gguf", "Reading GGUF files")
-    architecture, splitting = _describe(source)
+    from icr_rag.model._transformers import without_progress_bars
+
+    architecture, splitting = describe(source)
     try:
-        with _no_progress_bars():
+        with without_progress_bars():
             _convert(source, target, splitting)
-    except _UNREADABLE as error:
+    # transformers, gguf, numpy and tokenizers raise whatever a value leads them to.
+    except Exception as error:
         raise ModelLoadError(
             f"{source} (architecture {architecture!r}) could not be converted: "
-            f"{' '.join(str(error).split())[:300]} -- if the file is whole and transformers "
+            f"{_reason(error)} -- if the file is whole and transformers "
             "cannot read this architecture from GGUF, give the model's Hugging Face folder instead"
         ) from error
+
+
+def gguf_config(source: Path) -> Any:
+    """transformers' configuration of the model in a GGUF file; no weight is read.
+
+    Raises:
+        ModelLoadError: if the file cannot be read; names its architecture.
+        MissingDependencyError: if the ``gguf`` extra is not installed.
+    """
+    require("gguf", "gguf", "Reading GGUF files")
+    from transformers import AutoConfig
+
+    architecture, _ = describe(source)
+    try:
+        return AutoConfig.from_pretrained(source.parent, gguf_file=source.name)
+    except Exception as error:
+        raise ModelLoadError(
+            f"{source} (architecture {architecture!r}) cannot be read: {_reason(error)} -- if "
+            "transformers cannot read this architecture from GGUF, give the model's Hugging Face "
+            "folder instead"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def file_hash(path: Path) -> str:
@@ -135,22 +147,23 @@ def _split_digits(tokenizer: Any) -> None:
     )
 
 
-def _describe(source: Path) -> tuple[str, str]:
-    """The file's architecture, and how its tokenizer splits text ("" if it does not say)."""
-    from gguf import GGUFReader
+def describe(source: Path) -> tuple[str, str]:
+    """The file's architecture, and how its tokenizer splits text ("" if it does not say).
 
+    Raises:
+        ModelLoadError: if the file is no GGUF file, is cut off, or announces more than it holds.
+    """
+    found = fault(source)
+    if found is not None:
+        raise ModelLoadError(f"not a readable GGUF file: {found}")
     try:
-        fields = GGUFReader(source).fields
-        texts = [
-            bytes(fields[key].parts[-1]).decode() if key in fields else ""
-            for key in ("general.architecture", "tokenizer.ggml.pre")
-        ]
-    except _UNREADABLE as error:
+        header = read_header(source)
+    except (OSError, ValueError) as error:
         raise ModelLoadError(
             f"{source} ({source.stat().st_size} bytes) is not a readable GGUF file: "
-            f"{' '.join(str(error).split())[:300]}; it may be cut off or of another format"
+            f"{_reason(error)}; it may be cut off or of another format"
         ) from error
-    return texts[0], texts[1]
+    return header.text("general.architecture"), header.text("tokenizer.ggml.pre")
 
 
 def _known_hash(source: Path, root: Path) -> str:
@@ -164,11 +177,10 @@ def _known_hash(source: Path, root: Path) -> str:
 def _remember_hash(source: Path, root: Path, digest: str) -> None:
     note = _note(source, root)
     note.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", dir=note.parent, delete=False, encoding="utf-8"
-    ) as temporary:
-        temporary.write(digest)
-    os.replace(temporary.name, note)
+    # Not by tempfile, whose files are their owner's alone: others could not read the note.
+    temporary = note.with_name(f"{note.name}.{uuid.uuid4().hex}")
+    temporary.write_text(digest, encoding="utf-8")
+    temporary.replace(note)
 
 
 def _note(source: Path, root: Path) -> Path:
@@ -176,26 +188,3 @@ def _note(source: Path, root: Path) -> Path:
     status = source.stat()
     state = f"{source.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
     return root / "hashes" / hashlib.sha256(state.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Three bars of three libraries say less than the one line that is logged."""
-    from transformers.utils import logging as transformers_logging
-
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    # The GGUF reader's bar does not listen to that switch.
-    reader: Any = None
-    with suppress(ModuleNotFoundError):
-        reader = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
-    bar = getattr(reader, "tqdm", None)
-    if bar is not None:
-        reader.tqdm = functools.partial(bar, disable=True)
-    try:
-        yield
-    finally:
-        if bar is not None:
-            reader.tqdm = bar
-        if shown:
-            transformers_logging.enable_progress_bar()

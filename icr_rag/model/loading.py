@@ -17,11 +17,12 @@ from typing import Any
 
 from icr_rag.cascade import second_config
 from icr_rag.config import RerankerConfig
-from icr_rag.errors import MissingDependencyError, ModelLoadError
+from icr_rag.errors import MissingDependencyError, ModelLoadError, UnsupportedModelError
 from icr_rag.model.device import DtypeChoice, choose_dtype, resolve_device
 from icr_rag.model.embedded import EMBEDDED_MODELS, ensure_embedded_model
 from icr_rag.model.engine import Engine, default_chunk
 from icr_rag.model.forking import Turns
+from icr_rag.model.source import check_folder, hint, is_gguf, named_path
 from icr_rag.scoring.registry import needs_lm_head
 from icr_rag.selection import select_heads
 
@@ -50,18 +51,24 @@ def resolve_source(config: RerankerConfig) -> str:
     """The hub name or local folder that transformers is to load.
 
     The embedded model is fetched and a GGUF file converted, once.
+
+    Raises:
+        ModelLoadError: if the setting names no model, or one whose files are not whole.
     """
     if config.model in EMBEDDED_MODELS:
         folder = ensure_embedded_model(
             config.model, cache_dir=config.cache_dir, local_files_only=config.local_files_only
         )
         return str(folder)
-    if config.model.endswith(".gguf"):
+    path = named_path(config.model)
+    if path is None:
+        return config.model
+    if is_gguf(path):
         from icr_rag.model.gguf import ensure_converted
 
-        return str(ensure_converted(Path(config.model).expanduser(), cache_dir=config.cache_dir))
-    path = Path(config.model).expanduser()
-    return str(path) if path.is_dir() else config.model
+        return str(ensure_converted(path, cache_dir=config.cache_dir))
+    check_folder(config.model, path)
+    return str(path)
 
 
 def load_engine(config: RerankerConfig) -> Engine:
@@ -87,12 +94,20 @@ def load_config(config: RerankerConfig) -> tuple[Any, Any, str]:
     """
     import transformers
 
+    from icr_rag.model._transformers import check_attends
+    from icr_rag.model.checks import check_config
+
     source = resolve_source(config)
     with _explained(config, source):
         whole = transformers.AutoConfig.from_pretrained(source, **_hub_arguments(config, source))
     if getattr(whole, "is_encoder_decoder", False):
-        raise ModelLoadError(f"{config.model} is an encoder-decoder; a decoder-only LLM is needed")
-    return whole, whole.get_text_config(decoder=True), source
+        raise UnsupportedModelError(
+            f"{config.model} is an encoder-decoder; a decoder-only LLM is needed"
+        )
+    text_config = whole.get_text_config(decoder=True)
+    check_config(config.model, text_config)
+    check_attends(text_config)
+    return whole, text_config, source
 
 
 def _hub_arguments(config: RerankerConfig, source: str) -> dict[str, Any]:
@@ -108,7 +123,13 @@ def _hub_arguments(config: RerankerConfig, source: str) -> dict[str, Any]:
 def _load_or_share(config: RerankerConfig, what: str) -> Engine:
     import transformers
 
-    from icr_rag.model._transformers import without_leftovers
+    from icr_rag.model._transformers import bare_loader, without_leftovers
+    from icr_rag.model.checks import (
+        check_kernel,
+        check_loaded_tokenizer,
+        check_size,
+        check_vocabulary,
+    )
     from icr_rag.model.cut import (
         cut_changes_nothing,
         drop_upper_layers,
@@ -141,11 +162,8 @@ def _load_or_share(config: RerankerConfig, what: str) -> Engine:
         "cuda" if config.device_map is not None else device, config.dtype, stored_name
     )
     kernel = config.attn_implementation
-    if kernel == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
-        raise MissingDependencyError(
-            "attn_implementation='flash_attention_2' needs flash-attn: pip install flash-attn"
-        )
-    loader: Any = transformers.AutoModelForCausalLM if whole_model else transformers.AutoModel
+    check_kernel(kernel)
+    loader: Any = transformers.AutoModelForCausalLM if whole_model else bare_loader(whole)
     remote = {"trust_remote_code": True} if config.trust_remote_code else {}
     cut = whole_model or cut_changes_nothing(whole, text_config, depth, loader, **remote)
     arguments: dict[str, Any] = {
@@ -153,9 +171,13 @@ def _load_or_share(config: RerankerConfig, what: str) -> Engine:
         "dtype": dtype.torch_dtype,
         "attn_implementation": "eager" if kernel == "sdpa" else kernel,
         "quantization_config": _quantization(config),
+        # Pickled weights can run code.
+        "use_safetensors": True,
         "device_map": config.device_map if config.device_map is not None else {"": device},
         **hub,
     }
+    if Path(source).is_dir():
+        check_size(config.model, Path(source), arguments["config"], loader, **remote)
     with _explained(config, source), without_leftovers():
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **hub)
         model, report = loader.from_pretrained(source, output_loading_info=True, **arguments)
@@ -173,6 +195,8 @@ def _load_or_share(config: RerankerConfig, what: str) -> Engine:
     elif not whole_model:
         restore_config(model, text_config)
     decoder = find_decoder(model)
+    check_loaded_tokenizer(config.model, tokenizer)
+    check_vocabulary(f"model={config.model!r}", decoder, tokenizer)
     chunk = default_chunk(decoder)
     engine = Engine(decoder, own_tokenizer(tokenizer), text_config, kernel, dtype, chunk)
     engine.causal = model if whole_model else None
@@ -189,12 +213,17 @@ def engine_from_model(model: Any, tokenizer: Any, kernel: str) -> Engine:
     Raises:
         UnsupportedModelError: if it is not a decoder-only transformers model, or has an adapter
             that stands outside of the decoder.
+        MissingDependencyError: if the kernel's package is not installed.
     """
+    from icr_rag.model._transformers import check_attends
     from icr_rag.model.adapters import check_adapters
+    from icr_rag.model.checks import check_kernel
     from icr_rag.model.view import find_decoder
 
+    check_kernel(kernel)
     check_adapters(model)
     decoder = find_decoder(model)
+    check_attends(decoder.config)
     causal = model if _has_lm_head(model) else None
     # What is given is kept alive by the engine, so that its address stays its own.
     key = id(decoder), id(causal), id(tokenizer), kernel
@@ -267,12 +296,13 @@ def _explained(config: RerankerConfig, source: str) -> Iterator[None]:
     """Turn what transformers raises into one error that says what to do."""
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError) as error:
-        reason = " ".join(str(error).split())
+    # Of whatever kind: safetensors and tokenizers have their own, down to a bare Exception.
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        advice = hint(reason)
         if len(reason) > 400:
             reason = reason[:400] + " ..."
         raise ModelLoadError(
             f"model={config.model!r} could not be loaded"
-            f"{'' if source == config.model else f' from {source}'}: {reason} -- `model` takes a "
-            "hub name, a local Hugging Face folder, a .gguf file or 'smollm2-135m'"
+            f"{'' if source == config.model else f' from {source}'}: {reason} -- {advice}"
         ) from error

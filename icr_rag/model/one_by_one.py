@@ -162,10 +162,10 @@ def _read_together(
         mask = torch.zeros(
             1, 1, place, before + place, dtype=torch.bool, device=parts[0].key.device
         )
-        for part, tail in zip(parts, packed, strict=True):
-            own = slice(tail.start, tail.start + tail.length)
+        for part, at in zip(parts, packed, strict=True):
+            own = slice(at.start, at.start + at.length)
             mask[:, :, own, :before] = part.mask[..., :before]
-            columns = slice(before + tail.start, before + tail.start + tail.length)
+            columns = slice(before + at.start, before + at.start + at.length)
             mask[:, :, own, columns] = part.mask[..., before:]
         query = torch.cat([part.query for part in parts], dim=2)
         key = torch.cat([parts[0].before, *(part.key for part in parts)], dim=2)

@@ -163,8 +163,8 @@ class _Trial:
             raise UnsupportedModelError(
                 f"{type(self.model).__name__} cannot be ranked with: none of its layers attends "
                 "through transformers' attention interface (its attention, or what it keeps of "
-                "earlier tokens, is code of its own), and run as a re-ranker it does not give what it gives by itself; "
-                "use another model"
+                "earlier tokens, is code of its own), and run as a re-ranker it does not give "
+                "what it gives by itself; use another model"
             )
         reasons = "; ".join(f"{', '.join(ways)}: {reason}" for reason, ways in found.items())
         raise UnsupportedModelError(
@@ -238,13 +238,11 @@ class _Trial:
         finally:
             self.seen |= current.seen
 
-    def _fill(self, cache: Any, witness: _Reads) -> set[int]:
-        seen: set[int] = set()
+    def _fill(self, cache: Any) -> None:
+        # Nobody looks on: through the kernel itself, which may take no mask.
         for begin in range(0, _PREFIX, _CHUNK):
-            current = tap.Pass(self.kernel, None, witness=witness)
+            current = tap.Pass(self.kernel, None)
             self._pass(current, self.prefix[begin : begin + _CHUNK], begin, cache)
-            seen |= current.seen
-        return seen
 
     def _compare(self, number: int, rows: torch.Tensor, what: str) -> None:
         wanted = self.references[number][-len(rows) :]
@@ -253,7 +251,7 @@ class _Trial:
 
     def _packed(self, witness: _Reads) -> tuple[set[int], set[int]]:
         cache = make_states(_PREFIX + sum(_TAILS))
-        self._fill(cache, witness)
+        self._fill(cache)
         first, second = self.tails
         packed = [
             tap.PackedTail(0, len(first), slice(0, len(first))),
@@ -268,7 +266,7 @@ class _Trial:
 
     def _copied(self, witness: _Reads) -> tuple[set[int], set[int]]:
         cache = make_mixed_states(_PREFIX + max(_TAILS), self.decoder.config)
-        self._fill(cache, witness)
+        self._fill(cache)
         seen: set[int] = set()
         own: set[int] = set()
         # The first tail last: its readings are what the early exit is compared with.

@@ -74,7 +74,7 @@ def run_shared_tail(
     last = layers[-1]
     found, run = states.states(prompt.bodies)
     before = len(prompt.head_ids)
-    cache = gather_list(states.head(), found, prompt.tail_tokens)
+    cache = gather_list(states.head(), found, prompt.tail_tokens, states.in_one_buffer)
     longest = max(map(len, prompt.bodies))
     places = list(range(before))
     for body in prompt.bodies:

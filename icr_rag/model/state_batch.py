@@ -57,6 +57,7 @@ class StatesRunner(Runner):
         # Group by group, so that a long list never has all its states in memory at once.
         found, run = self.states.states([self.batch.bodies[member][:-1] for member in members])
         self.encoded += run
-        cache, padding = gather_batch(head, found, 1 + len(self.tail_ids))
+        room = 1 + len(self.tail_ids)
+        cache, padding = gather_batch(head, found, room, self.states.in_one_buffer)
         before = len(self.batch.head_ids)
         return self._finish(cache, members, cache.get_seq_length(), 1, padding, before)

@@ -24,11 +24,14 @@ import torch
 
 from icr_rag.errors import UnsupportedModelError
 from icr_rag.model._transformers import (
+    FLASH_ATTENTION,
     attention_function,
     eager_attention,
+    flash_attention,
     mask_function,
     register_attention,
 )
+from icr_rag.model.masks import selected_alone, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,6 +133,11 @@ class Pass:
         """Whether causality alone does not say who sees whom."""
         return bool(self.tails) or self.stem_length > 0
 
+    @property
+    def wants_mask(self) -> bool:
+        """Whether somebody looks at who sees whom, though causality alone says it."""
+        return self.reader is not None or self.witness is not None
+
 
 _current: ContextVar[Pass | None] = ContextVar("icr_rag_pass", default=None)
 
@@ -191,7 +199,8 @@ def _attention(
             "that build their own masks cannot be read"
         )
     if attention_mask is not None and attention_mask.dtype != torch.bool:
-        attention_mask = _visible(module, attention_mask)
+        attention_mask = visible(module, attention_mask)
+    attention_mask = selected_alone(module, attention_mask, kwargs, key.shape[2])
     if reader is not None and reads and attention_mask is not None:
         shown = current, key, attention_mask
         if current.beside is not None:
@@ -205,25 +214,6 @@ def _attention(
     return output, weights
 
 
-#: Below this an additive mask hides a key.
-_HIDES = -1e4
-
-
-def _visible(module: torch.nn.Module, mask: torch.Tensor) -> torch.Tensor:
-    """An additive mask as who sees whom; models that select keys (sparse attention) make such.
-
-    Raises:
-        UnsupportedModelError: if it also weighs what it shows, as linear biases do.
-    """
-    shown = mask == 0
-    if not bool((shown | (mask < _HIDES)).all()):
-        raise UnsupportedModelError(
-            f"{type(module).__name__} adds a bias to its attention (linear biases, relative "
-            "positions); attention that depends on more than queries and keys cannot be read"
-        )
-    return shown
-
-
 def _layer_number(module: torch.nn.Module) -> int | None:
     number = getattr(module, "layer_idx", None)
     # Modules that several layers share say -1.
@@ -231,11 +221,10 @@ def _layer_number(module: torch.nn.Module) -> int | None:
 
 
 def _kernel(current: Pass) -> Callable[..., tuple[torch.Tensor, torch.Tensor | None]]:
-    # Flash attention takes no mask, and packed tails need one. They are few rows.
-    name = "sdpa" if current.packed and current.kernel != "eager" else current.kernel
-    if name == "eager":
-        return _eager
-    return attention_function(name) if name != "sdpa" else _sdpa
+    # Flash attention takes no mask, and what is packed or read has one. Those are few rows.
+    masked = current.packed or current.wants_mask
+    name = "sdpa" if masked and current.kernel != "eager" else current.kernel
+    return {"eager": _eager, FLASH_ATTENTION: flash_attention}.get(name, _sdpa)
 
 
 def _sdpa(
@@ -345,7 +334,7 @@ def _mask(*args: Any, **kwargs: Any) -> Any:
         name = "sdpa"
     else:
         name = "sdpa" if current is None or current.kernel == "eager" else current.kernel
-        if current is not None and (current.reader or current.witness) is not None:
+        if current is not None and current.wants_mask:
             kwargs["allow_is_causal_skip"] = False
             name = "sdpa"
     return mask_function(name)(*args, **kwargs)

@@ -79,7 +79,11 @@ def load_queries(
 
 
 def _labelled(path: Path, wanted: Wanted) -> Task:
-    run = read_run(only_run(path))
+    # A query that is a document of its own corpus would be a negative with all of its words.
+    run = {
+        query: [name for name in documents if name != query]
+        for query, documents in read_run(only_run(path)).items()
+    }
     keep = {document for documents in run.values() for document in documents[: wanted.depth]}
     dataset = load_beir(path, keep=keep)
     subset = QuerySubset(parity=wanted.parity, limit=wanted.limit)

@@ -70,3 +70,9 @@ class Scorer(Protocol):
     layers: list[int]
     first_stage_weight: float
     together: int
+
+
+def evictions(scorer: Any) -> int:
+    """How many documents' kept states had to make room so far; 0 where none are kept."""
+    states = getattr(scorer, "states", None)
+    return 0 if states is None else int(states.evictions)

@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from icr_rag.config import RerankerConfig
-from icr_rag.errors import ConfigError
 from icr_rag.model.batch import run_batch
 from icr_rag.model.document_states import DocumentStates
 from icr_rag.model.engine import Engine
@@ -62,9 +60,9 @@ class QueryLikelihoodScorer:
         count_batch(cost, result.tokens, len(documents), started)
         return [float(output) for output in result.outputs]
 
-    def encode(self, documents: Sequence[Ids]) -> tuple[int, int]:
-        """Keep the states of documents; how many were not there, and the tokens run for them."""
-        return encode_bodies(self.engine, self.states, self.prompts, documents)
+    def bodies(self, documents: Sequence[Ids]) -> list[Ids]:
+        """What is kept of documents; see `bodies_of`."""
+        return bodies_of(self.prompts, documents)
 
 
 class YesNoScorer:
@@ -127,17 +125,12 @@ def keep_all_layers(
     return keep_states(engine, config, prompts.head_ids, None)
 
 
-def encode_bodies(
-    engine: Engine, states: DocumentStates | None, prompts: Any, documents: Sequence[Ids]
-) -> tuple[int, int]:
-    """Keep the states of documents; how many were not there, and the tokens run for them.
+def bodies_of(prompts: QueryLikelihoodPrompts, documents: Sequence[Ids]) -> list[Ids]:
+    """What is kept of documents, as `DocumentStates` takes it.
 
     A body's last token is run with the query, because its logits give the query's first token.
     """
-    if states is None:
-        raise ConfigError("nothing is kept with document_states='joint'; set 'independent'")
-    with engine.lock:
-        return states.encode([prompts.body(ids)[:-1] for ids in documents])
+    return [prompts.body(ids)[:-1] for ids in documents]
 
 
 def count_batch(cost: Cost, tokens: int, prompts: int, started: float) -> None:

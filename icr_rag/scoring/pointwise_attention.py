@@ -23,7 +23,7 @@ from icr_rag.model.engine import Engine
 from icr_rag.model.reading import READINGS, WITH_NULL
 from icr_rag.scoring.base import Cost, Ids
 from icr_rag.scoring.head_scores import HeadScores
-from icr_rag.scoring.likelihood import count_batch, encode_bodies
+from icr_rag.scoring.likelihood import bodies_of, count_batch
 from icr_rag.selection import select_heads
 from icr_rag.templates import QueryLikelihoodPrompts
 
@@ -98,9 +98,9 @@ class PointwiseAttentionScorer:
         count_batch(cost, result.tokens, len(documents), started)
         return result
 
-    def encode(self, documents: Sequence[Ids]) -> tuple[int, int]:
-        """Keep the states of documents; how many were not there, and the tokens run for them."""
-        return encode_bodies(self.engine, self.states, self.prompts, documents)
+    def bodies(self, documents: Sequence[Ids]) -> list[Ids]:
+        """What is kept of documents; see `bodies_of`."""
+        return bodies_of(self.prompts, documents)
 
     def _keep_states(self) -> DocumentStates | None:
         if self.config.document_states == "joint":

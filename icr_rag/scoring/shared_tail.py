@@ -131,10 +131,9 @@ class SharedTailScorer:
             result.append(torch.cat(found, dim=1))
         return result
 
-    def encode(self, documents: Sequence[Sequence[int]]) -> tuple[int, int]:
-        """Keep the states of documents; how many were not there, and the tokens run for them."""
-        with self.engine.lock:
-            return self.states.encode([self.prompts.body(ids) for ids in documents])
+    def bodies(self, documents: Sequence[Sequence[int]]) -> list[list[int]]:
+        """What is kept of documents, as `DocumentStates` takes it."""
+        return [self.prompts.body(ids) for ids in documents]
 
     def _published(self, prompt: IndependentPrompt, queries: int, cost: Cost) -> list[list[float]]:
         """ICR's scores (arXiv 2410.02642) of every query."""
@@ -163,7 +162,7 @@ class SharedTailScorer:
             return run_shared_tail(self.engine, self.states, prompt, self.layers, reader)
 
         what = f"a tail over {prompt.length} tokens of documents, {self.layers[-1] + 1} layers"
-        with self.engine.lock:
+        with self.engine.settled():
             device = input_device(self.engine.decoder)
             # A tail is not run in chunks: what does not fit is an error that says so.
             tokens, _ = within_memory(call, SMALLEST_CHUNK, what, device)

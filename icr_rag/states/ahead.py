@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from icr_rag.config import RerankerConfig
+from icr_rag.states.store import state_key
 from icr_rag.types import Document, Encoded
 
 #: Documents between two reports of progress.
@@ -36,7 +37,10 @@ def encode_ahead(
             owners.setdefault(document.content, []).append(index)
     contents = list(owners)
     limit = _longest(scorer, config)
-    done = new = tokens = 0
+    new = tokens = 0
+    states = scorer.states
+    known = states.evictions
+    keys: set[str] = set()
     truncated: list[int] = []
     for begin in range(0, len(contents), _BATCH):
         part = contents[begin : begin + _BATCH]
@@ -47,17 +51,32 @@ def encode_ahead(
                 truncated += owners[content]
         # Characters that the tokenizer lacks leave nothing to encode.
         found = [own[:limit] for own in ids if own]
-        added, run = scorer.encode(found)
-        done, new, tokens = done + len(found), new + added, tokens + run
+        bodies = scorer.bodies(found)
+        keys.update(map(state_key, bodies))
+        with scorer.engine.settled():
+            added, run = states.encode(bodies)
+        new, tokens = new + added, tokens + run
         if progress is not None:
             progress(begin + len(part), len(contents))
-    return Encoded(done, new, tokens, tuple(sorted(truncated)), time.perf_counter() - started)
+    with scorer.engine.lock:
+        kept = states.kept(keys)
+    return Encoded(
+        documents=kept,
+        new=new,
+        tokens=tokens,
+        truncated=tuple(sorted(truncated)),
+        seconds=time.perf_counter() - started,
+        evicted=states.evictions - known,
+    )
 
 
 def _longest(scorer: Any, config: RerankerConfig) -> int:
     """Tokens of a document that fit beside a short query; rankings may have to cut deeper."""
-    context = getattr(scorer.engine.text_config, "max_position_embeddings", None)
-    limits = [n for n in (config.token_budget, context) if n is not None]
+    from icr_rag.model.limits import context_length, reach
+
+    text_config = scorer.engine.text_config
+    known = (config.token_budget, context_length(text_config), reach(text_config, scorer.layers))
+    limits = [n for n in known if n is not None]
     around: int = scorer.prompts.overhead([]) + scorer.prompts.document_cost([], 1)
     room = (min(limits) if limits else 2**31) - around
     if config.max_document_tokens is None:

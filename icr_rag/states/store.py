@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ import torch
 
 from icr_rag.states.codec import decode, encode
 from icr_rag.states.disk import DiskStates
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -132,13 +135,25 @@ class StateStore:
             if previous is not None:
                 self.held_bytes -= _bytes(previous)
             if size > self.memory_bytes:
+                self._lost(1)
                 return
             self._held[key] = stored
             self.held_bytes += size
             while self.held_bytes > self.memory_bytes:
                 _, oldest = self._held.popitem(last=False)
                 self.held_bytes -= _bytes(oldest)
-                self.stats.evictions += 1
+                self._lost(1)
+
+    def _lost(self, count: int) -> None:
+        """Count documents that found no room in memory, and tell the first time."""
+        self.stats.evictions += count
+        if self.disk is None and self.stats.evictions == count:
+            logger.warning(
+                "states_memory=%d MiB does not hold the states of all documents: the least "
+                "recently used are let go, and encoded again when they come back; set a larger "
+                "states_memory, or states_dir to keep them in a folder",
+                self.memory_bytes // 2**20,
+            )
 
     def clear(self) -> None:
         """Let go of what is in memory; the disk keeps its own."""

@@ -31,5 +31,5 @@ class FixedRetriever(BaseRetriever):
 class BrokenReranker(Reranker):
     """Its model cannot be loaded."""
 
-    def _ensure_scorer(self):
+    def _make_scorers(self):
         raise ModelLoadError("no such weights")

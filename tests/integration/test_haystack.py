@@ -91,12 +91,6 @@ def test_a_saved_pipeline_comes_back():
     assert (again.top_k, again.meta_fields_to_embed) == (4, ["i"])
 
 
-def test_async_equals_sync(ours):
-    mine = ours.run(QUERY, make_documents())["documents"]
-    found = asyncio.run(ours.run_async(QUERY, make_documents()))["documents"]
-    assert [(d.id, d.score) for d in found] == [(d.id, d.score) for d in mine]
-
-
 def test_in_an_asynchronous_pipeline(tiny_reranker):
     request = {"retriever": {"query": "melts metal"}, "ranker": {"query": QUERY}}
     # A class of its own in earlier versions.

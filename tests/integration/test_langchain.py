@@ -8,7 +8,6 @@ import json
 import pickle
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
@@ -51,22 +50,6 @@ def test_result_is_a_sub_permutation_and_nothing_is_changed(texts, top_n):
         assert document.page_content == original.page_content
         kept = {k: v for k, v in document.metadata.items() if k != "relevance_score"}
         assert kept == original.metadata
-
-
-def test_async_equals_sync(reranker):
-    adapter = ICRRerank(reranker, top_n=3)
-    expected = adapter.compress_documents(make_documents(), QUERY)
-    assert asyncio.run(adapter.acompress_documents(make_documents(), QUERY)) == expected
-
-
-def test_threads_share_one_adapter(reranker):
-    adapter = ICRRerank(reranker)
-    expected = adapter.compress_documents(make_documents(), QUERY)
-    with ThreadPoolExecutor(32) as pool:
-        calls = [
-            pool.submit(adapter.compress_documents, make_documents(), QUERY) for _ in range(32)
-        ]
-    assert all(call.result() == expected for call in calls)
 
 
 def test_making_one_is_cheap_and_checked():
@@ -159,6 +142,23 @@ def test_a_fusion_reads_the_first_stages_scores_from_metadata(key):
     del documents[2].metadata[key]
     with pytest.raises(InputError, match=r"retrieval_scores\[2\]"):
         adapter.compress_documents(documents, QUERY)
+
+
+def test_scores_in_metadata_are_looked_at_where_a_fusion_may_use_them(tiny_reranker, caplog):
+    documents = make_documents()
+    for place, document in enumerate(documents):
+        document.metadata["score"] = 1.0 - place
+    plain = ICRRerank(tiny_reranker).rerank(documents, QUERY)
+    assert caplog.records == []
+    # Which fusion "auto" is, only the engine knows; it says so, once.
+    auto = ICRRerank(tiny_reranker.with_config(), retrieval_score_key="score")
+    assert auto.rerank(documents, QUERY) == auto.rerank(documents, QUERY) == plain
+    (record,) = caplog.records
+    assert "retrieval_scores are not used" in record.getMessage()
+    none = ICRRerank(tiny_reranker.with_config(fusion="none"), retrieval_score_key="score")
+    del documents[1].metadata["score"]
+    assert none.rerank(documents, QUERY) == plain
+    assert len(caplog.records) == 1
 
 
 def test_a_fusion_by_ranks_needs_no_scores():

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import json
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
@@ -68,39 +66,6 @@ def test_retrieval_score_is_kept_out_of_sight(tiny_reranker):
         for mode in (MetadataMode.EMBED, MetadataMode.LLM):
             assert "retrieval_score" not in node.node.get_content(metadata_mode=mode)
     assert all("retrieval_score" not in node.node.metadata for node in nodes)
-
-
-def test_async_equals_sync_and_leaves_the_loop_free(tiny_reranker):
-    adapter = ICRRerank(tiny_reranker)
-    expected = adapter.postprocess_nodes(make_nodes(), query_str=QUERY)
-
-    async def both():
-        ticks = 0
-
-        async def tick():
-            nonlocal ticks
-            while True:
-                await asyncio.sleep(0)
-                ticks += 1
-
-        ticker = asyncio.create_task(tick())
-        result = await adapter.apostprocess_nodes(make_nodes(), query_str=QUERY)
-        ticker.cancel()
-        return result, ticks
-
-    result, ticks = asyncio.run(both())
-    assert snapshot(result) == snapshot(expected)
-    assert ticks > 1
-
-
-def test_threads_share_one_adapter(tiny_reranker):
-    adapter = ICRRerank(tiny_reranker)
-    expected = snapshot(adapter.postprocess_nodes(make_nodes(), query_str=QUERY))
-    with ThreadPoolExecutor(32) as pool:
-        calls = [
-            pool.submit(adapter.postprocess_nodes, make_nodes(), None, QUERY) for _ in range(32)
-        ]
-    assert all(snapshot(call.result()) == expected for call in calls)
 
 
 def test_nodes_without_text_come_last(tiny_reranker):

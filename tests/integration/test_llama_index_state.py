@@ -68,7 +68,9 @@ def test_what_is_assigned_later_is_checked_too():
 def test_every_field_is_described():
     own = {**ICRRerank.model_fields}
     del own["callback_manager"]
-    assert sorted(own) == ["config", "keep_retrieval_score", "metadata_mode", "top_n"]
+    assert sorted(own) == [
+        "config", "keep_retrieval_score", "metadata_mode", "report_truncation", "top_n"
+    ]  # fmt: skip
     assert all(field.description for field in own.values())
 
 
@@ -79,12 +81,14 @@ def test_every_field_is_described():
     top_n=st.none() | st.integers(0, 50),
     mode=st.sampled_from(MetadataMode),
     keep=st.booleans(),
+    report=st.booleans(),
     layers=st.sampled_from(["auto", "all", (3, 5)]),
     threshold=st.none() | st.floats(-5, 5),
 )
-def test_every_setting_survives_json(top_n, mode, keep, layers, threshold):
+def test_every_setting_survives_json(top_n, mode, keep, report, layers, threshold):
     adapter = ICRRerank(
-        top_n=top_n, metadata_mode=mode, keep_retrieval_score=keep, layers=layers,
+        top_n=top_n, metadata_mode=mode, keep_retrieval_score=keep,
+        report_truncation=report, layers=layers,
         heads=None if layers == "auto" else ((3, 0), (4, 1)), score_threshold=threshold,
     )  # fmt: skip
     values = adapter.to_dict()

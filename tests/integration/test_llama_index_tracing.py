@@ -62,17 +62,6 @@ def test_events_say_what_was_asked_and_found(tiny_reranker, call):
 
 
 @BOTH
-@pytest.mark.parametrize("bundle", [None, QueryBundle(""), QueryBundle(" \n")])
-def test_without_a_query_events_pair_and_then_it_raises(tiny_reranker, call, bundle):
-    debug = LlamaDebugHandler(print_trace_on_end=False)
-    adapter = ICRRerank(tiny_reranker, callback_manager=CallbackManager([debug]))
-    with recorded_events() as events, pytest.raises(InputError, match="without a query"):
-        call(adapter, make_nodes(), bundle)
-    assert names(events) == PAIR
-    assert len(debug.get_event_pairs(CBEventType.RERANKING)) == 1
-
-
-@BOTH
 def test_events_pair_without_nodes_and_when_the_engine_fails(tiny_reranker, call, monkeypatch):
     adapter = ICRRerank(tiny_reranker)
     with recorded_events() as events:

@@ -150,9 +150,9 @@ def test_passthrough_says_so(ours, tiny_reranker, monkeypatch, caplog):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda c: c.predict(["a", "b", "c"]), InputError, "pair 0 is 'a'"),
-        (lambda c: c.predict([("a", "b", "c")]), InputError, "pair 0 is"),
-        (lambda c: c.predict([(1, "b")]), InputError, "pair 0 has a query of type int"),
+        (lambda c: c.predict(["a", "b", "c"]), InputError, r"pairs\[0\] is 'a'"),
+        (lambda c: c.predict([("a", "b", "c")]), InputError, r"pairs\[0\] is"),
+        (lambda c: c.predict([(1, "b")]), InputError, r"pairs\[0\] has a query of type int"),
         (lambda c: c.predict(PAIRS, prompt="?"), InputError, "prompt and prompt_name"),
         (lambda c: c.predict(), InputError, "inputs is a NoneType"),
         (lambda c: c.predict("ab"), InputError, "inputs is a str"),

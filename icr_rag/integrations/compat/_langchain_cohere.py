@@ -37,7 +37,8 @@ class CohereRerank(ICRRerank):
         base_url: not used.
         user_agent: not used.
         config: settings as an object or mapping.
-        **fields: ``retrieval_score_key``, and any field of `RerankerConfig`.
+        **fields: ``retrieval_score_key``, ``report_truncation``, and any field of
+            `RerankerConfig`.
 
     Raises:
         ConfigError: if a setting is unknown or has a value that is not allowed.
@@ -99,10 +100,8 @@ class CohereRerank(ICRRerank):
             top_n: how many results; None: all; below 1: this object's ``top_n``.
             max_tokens_per_doc: longer documents are cut; None: as configured.
         """
-        if not documents:
-            return []
         chosen = self._other(model, max_tokens_per_doc)
-        count = self.top_n if top_n is not None and top_n < 1 else top_n
+        count = self.top_n if isinstance(top_n, int) and top_n < 1 else top_n
         return ICRRerank.rerank(chosen, _readable(documents, rank_fields), query, top_n=count)
 
     async def arerank(
@@ -116,10 +115,8 @@ class CohereRerank(ICRRerank):
         max_tokens_per_doc: int | None = None,
     ) -> list[dict[str, Any]]:
         """`rerank` without blocking the event loop."""
-        if not documents:
-            return []
         chosen = self._other(model, max_tokens_per_doc)
-        count = self.top_n if top_n is not None and top_n < 1 else top_n
+        count = self.top_n if isinstance(top_n, int) and top_n < 1 else top_n
         readable = _readable(documents, rank_fields)
         return await ICRRerank.arerank(chosen, readable, query, top_n=count)
 
@@ -138,12 +135,15 @@ class CohereRerank(ICRRerank):
                 self._reranker.with_config(**changes),
                 top_n=self.top_n,
                 retrieval_score_key=self.retrieval_score_key,
+                report_truncation=self.report_truncation,
             )
         return self._others[key]
 
 
-def _readable(documents: Sequence[Any], rank_fields: Sequence[str] | None) -> list[Any]:
+def _readable(documents: Any, rank_fields: Sequence[str] | None) -> Any:
     """Mappings as the YAML text of the fields to be read; whatever else as it is."""
+    if isinstance(documents, (str, bytes)) or not isinstance(documents, Sequence):
+        return documents
     return [
         yaml.dump(
             {key: document[key] for key in rank_fields if key in document}

@@ -1,0 +1,79 @@
+"""Numbers that callers give, also as other libraries hold them. No such library is imported."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, Protocol, runtime_checkable
+
+from icr_rag.errors import InputError, shown
+
+
+@runtime_checkable
+class Array(Protocol):
+    """A NumPy array, a torch tensor, a pandas Series: whatever tells its values to Python."""
+
+    def tolist(self) -> Any:
+        """The values as Python numbers, in lists as deep as there are dimensions."""
+
+
+#: What `rank` takes as the first stage's scores: one number per document.
+RetrievalScores = Sequence[float | None] | Array
+
+
+def check_retrieval_scores(scores: Any, count: int) -> list[float] | None:
+    """First-stage scores as finite floats, or an `InputError` that names the wrong one."""
+    if scores is None:
+        return None
+    values = _plain(scores)
+    if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
+        raise InputError(
+            f"retrieval_scores is a {_kind(scores)}; give a list, an array or a tensor of one "
+            f"dimension, with one number per document ({count}), in their order"
+        )
+    if len(values) != count:
+        raise InputError(
+            f"retrieval_scores has length {len(values)}; it must hold one number per document "
+            f"({count}), in their order"
+        )
+    numbers = [_finite(_plain(value)) for value in values]
+    for index, number in enumerate(numbers):
+        if number is None:
+            raise InputError(
+                f"retrieval_scores[{index}] is {shown(values[index])}; a fusion needs a finite "
+                "number for each document, or with fusion='rrf' no scores at all"
+            )
+    return [number for number in numbers if number is not None]
+
+
+def check_top_n(top_n: Any, default: int | None, name: str = "top_n") -> int | None:
+    """How many hits a call asks for, ``default`` for None; an `InputError` for no such number."""
+    if top_n is None:
+        return default
+    count = _plain(top_n)
+    if isinstance(count, bool) or not isinstance(count, Integral) or count < 0:
+        raise InputError(f"{name}={shown(top_n)}; allowed are None (all) and whole numbers from 0")
+    return int(count)
+
+
+def _plain(value: Any) -> Any:
+    """Scalars, arrays and tensors of other libraries as Python has them; others as they are."""
+    return value.tolist() if isinstance(value, Array) else value
+
+
+def _kind(value: Any) -> str:
+    """The name of a type; of an array without dimensions, that it has none."""
+    name = type(value).__name__
+    return f"{name} of no dimension" if isinstance(value, Array) else name
+
+
+def _finite(value: Any) -> float | None:
+    """A float; None for what is no real number, infinite, or too large for a float."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
