@@ -52,7 +52,12 @@ def generate(
     device = input_device(engine.decoder)
     prompts = [[*batch.head_ids, *body] for body in batch.bodies]
     # Through the tap, which reads nothing here, but knows what to do where the kernel cannot.
-    current = tap.Pass(engine.kernel, None, expected=anatomy.expected(None))
+    current = tap.Pass(
+        engine.kernel,
+        None,
+        adds_masks=anatomy.own_attention,
+        expected=anatomy.expected(None),
+    )
     with engine.lock, tap.running(current):
         size = engine.chunk if chunk is None else chunk
         what = f"prompts of up to {max(map(len, prompts))} tokens"
