@@ -202,13 +202,52 @@ UNBUILDABLE = {
 }
 
 
+#: Settings by which a model of some type behaves unlike its tiny standard: name -> type, settings.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama-dynamic": (
+        "llama",
+        {"rope_parameters": {**_ROPE, "rope_type": "dynamic", "factor": 2.0}},
+    ),
+    "phi3-longrope": (
+        "phi3",
+        {
+            "rope_parameters": {
+                **_ROPE,
+                "rope_type": "longrope",
+                "short_factor": [1.0] * 4,
+                "long_factor": [1.5, 2.0, 3.0, 4.0],
+                "original_max_position_embeddings": 600,
+            },
+            "original_max_position_embeddings": 600,
+        },
+    ),
+    "deepseek_v2-q_proj": ("deepseek_v2", {"q_lora_rank": None}),
+    "qwen2-sliding": (
+        "qwen2",
+        {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2},
+    ),
+    "mistral-sliding": ("mistral", {"sliding_window": 300}),
+    "gemma3_text-bidirectional": ("gemma3_text", {"use_bidirectional_attention": True}),
+    "gemma4_text-shared": (
+        "gemma4_text",
+        {"num_kv_shared_layers": 2, "attention_k_eq_v": True, "num_global_key_value_heads": 2},
+    ),
+    "llama4_text-chunks": ("llama4_text", {"attention_chunk_size": 16}),
+    "falcon-alibi": ("falcon", {"alibi": True}),
+    "deepseek_v32-all": ("deepseek_v32", {"index_topk": 4096}),
+}
+
+
 def names() -> list[str]:
     """Model types of transformers' mapping of causal language models."""
     return sorted(set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) - set(UNBUILDABLE))
 
 
 def tiny_config(name: str, **own: Any) -> Any:
-    """A configuration of a model type, small."""
+    """A configuration of a model type, or of one of `VARIANTS`, small."""
+    if name in VARIANTS:
+        name, changes = VARIANTS[name]
+        own = {**changes, **own}
     kind = CONFIG_MAPPING[name]
     return kind(**{**_settings(kind), **own})
 

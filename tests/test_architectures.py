@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from architectures import names, tiny_causal_lm, tiny_config
+from architectures import VARIANTS, names, tiny_causal_lm, tiny_config
 from tiny import byte_tokenizer
 from transformers import AutoModelForCausalLM
 
@@ -29,9 +29,12 @@ DOCUMENTS = [SHORT, LONG, "Zinc."]
 #: One of each kind: how tails follow, what layers keep, what they compute.
 CHOICE = [
     "llama", "gpt2", "qwen3_moe", "gemma2", "gpt_oss", "deepseek_v3", "minicpm3", "qwen3_next",
-    "gemma4_text", "gpt_neo", "mamba", "bert", "bloom",
+    "gemma4_text", "gpt_neo", "mamba", "bert", "bloom", "deepseek_v32",
 ]  # fmt: skip
-OTHERS = [name for name in names() if name not in CHOICE]
+OTHERS = [
+    *(name for name in names() if name not in CHOICE),
+    *(name for name, (kind, _) in VARIANTS.items() if kind in names()),
+]
 
 TOKENIZER = byte_tokenizer()
 
@@ -238,6 +241,23 @@ def test_these_rank(name):
     assert refusal(model, **WAYS["likelihood"]) is None
 
 
+@pytest.mark.parametrize("name", ["falcon", "bloom", "mpt", "gpt_neox_japanese", "zamba2"])
+def test_attention_of_their_own_is_not_read_and_likelihoods_are_right(name):
+    if name not in names():
+        pytest.skip("this version of transformers has it not")
+    subject = build(name)
+    assert "attends with code of its own" in refusal(subject.model, **WAYS["attention"])
+    assert refusal(subject.model, **WAYS["likelihood"]) is None
+    test_a_score_does_not_depend_on_neighbours(subject, "likelihood")
+    test_a_score_does_not_depend_on_neighbours(subject, "generation")
+
+
+def test_a_decoder_that_looks_both_ways_is_refused():
+    model = build("gemma3_text-bidirectional").model
+    for settings in WAYS.values():
+        assert "not causal" in refusal(model, **settings)
+
+
 @pytest.mark.parametrize("name", ["mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm"])
 def test_models_without_attention_are_refused_in_one_sentence(name):
     if name not in names():
@@ -259,6 +279,10 @@ def _unproven(monkeypatch):
 
 def _no_packing(monkeypatch):
     monkeypatch.setattr(tap, "_packed", lambda mask_function, current, device: mask_function)
+
+
+def _lost_selection(monkeypatch):
+    monkeypatch.setattr(tap, "selected_alone", lambda module, mask, settings, tokens: mask)
 
 
 def _shifted_chunks(monkeypatch):
@@ -296,6 +320,10 @@ def _uncompared_cut(monkeypatch):
 
 FAULTS = {
     "reading": (_no_packing, lambda tmp: test_readings_equal_eager_maps(build("llama"))),
+    "selection": (
+        _lost_selection,
+        lambda tmp: test_readings_equal_eager_maps(build("deepseek_v32")),
+    ),
     "neighbours": (
         _no_packing,
         lambda tmp: test_a_score_does_not_depend_on_neighbours(build("llama"), "likelihood"),
@@ -316,3 +344,16 @@ def test_a_planted_fault_is_noticed(fault, monkeypatch, tmp_path):
     plant(monkeypatch)
     with pytest.raises(AssertionError):
         invariant(tmp_path)
+
+
+def test_masks_that_are_not_added_are_found_by_the_proof(monkeypatch):
+    run = tap.running
+
+    def running(current):
+        current.adds_masks = False
+        return run(current)
+
+    assert refusal(build("bloom").model, **WAYS["likelihood"]) is None
+    monkeypatch.setattr(tap, "running", running)
+    told = refusal(build("bloom").model, **WAYS["likelihood"])
+    assert "none of its layers attends through transformers' attention interface" in told
