@@ -41,12 +41,20 @@ refused, in words; there is nothing else.
 The model that you load proves itself too, with its real weights, once: some thirty tokens go
 through it as its authors wrote it, and through everything that is done to it here, and must come
 out the same. Whatever differs is refused with `UnsupportedModelError`, before anything is ranked
-with it. So a model that is not in these tables, or is new in a later transformers, is safe to try.
+with it. So a model that is not in these tables, or is new in a later transformers, may be tried.
+Thirty tokens do not show what a model does with longer texts only. Of that, positions that stretch,
+windows and keys that are selected are known and heeded, and an attention that is handed tensors
+that are not known is refused.
 
 Limits that hold for some of them:
 
 - **Hybrids** of attention and recurrent layers are read in the layers that have attention. Each
   prompt is run by itself, and document states cannot be kept for them.
+- **Attention that is code of its own** (Falcon, BLOOM, MPT and others), outside transformers'
+  attention interface, cannot be read. Such models rank by likelihood and by generation, each
+  prompt by itself.
+- **Layers that select keys** (DeepSeek-V3.2, GLM and others) are read with the keys that they
+  select. Each prompt is run by itself. Selections that differ from head to head are refused.
 - **Positions that stretch** ("longrope", "dynamic"): such models are used up to the length from
   which on they stretch, because beyond it a document would be read differently beside a longer
   one.

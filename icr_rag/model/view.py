@@ -50,11 +50,10 @@ def find_decoder(model: nn.Module) -> nn.Module:
         for module in model.modules()
         if any(isinstance(c, nn.ModuleList) and len(c) == count for c in module.children())
     ]
-    where = f" beside its embeddings (its layers stand in {inside[0]})" if inside else ""
+    where = f" beside its embeddings (its layers stand in {inside[-1]})" if inside else ""
     raise UnsupportedModelError(
-        f"{type(model).__name__} has no list of decoder layers{where}, as encoders and models of "
-        "other kinds have none; pass a decoder-only transformers model such as "
-        "AutoModelForCausalLM gives"
+        f"{type(model).__name__} has no list of decoder layers{where}; pass a decoder-only "
+        "transformers model such as AutoModelForCausalLM gives"
     )
 
 
