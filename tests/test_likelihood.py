@@ -139,13 +139,14 @@ def test_batched_equals_one_by_one(name, method, documents, chunk):
 
     # Mixed scores are divided by the spread over the documents, which random weights make small.
     tolerance = 5e-3 if method["scoring"] == "mixed" else 2e-4
-    assert scores(chunk) == pytest.approx(scores(1), abs=tolerance)
+    # Fewer tokens at once than a prompt has: each by itself.
+    assert scores(chunk) == pytest.approx(scores(40), abs=tolerance)
 
 
 def test_batches_of_sets_and_pairs_equal_one_by_one():
     for framework in ("pairwise", "setwise"):
         orders = set()
-        for chunk in (1, 700, 4096):
+        for chunk in (40, 700, 4096):
             reranker = Reranker.from_model(
                 tiny_model("llama"),
                 byte_tokenizer(),
