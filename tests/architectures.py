@@ -116,7 +116,8 @@ OWN: dict[str, dict[str, Any]] = {
     "deepseek_v4": {"o_lora_rank": 8, "o_groups": 2, "index_n_heads": 4, "index_head_dim": 8},
     "dots3_note_text": {
         "index_head_dim": 8,
-        "index_n_heads": 4,
+        # Many: where the scores of all heads are 0, which keys are selected is a tie.
+        "index_n_heads": 32,
         "swa_num_attention_heads": 4,
         "swa_num_key_value_heads": 4,
         "swa_q_lora_rank": 16,
