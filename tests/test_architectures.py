@@ -247,7 +247,7 @@ def test_these_rank(name):
     assert refusal(model, **WAYS["likelihood"]) is None
 
 
-@pytest.mark.parametrize("name", ["falcon", "bloom", "mpt", "gpt_neox_japanese", "zamba2"])
+@pytest.mark.parametrize("name", ["falcon", "bloom", "mpt", "gpt_neox_japanese", "xglm"])
 def test_attention_of_their_own_is_not_read_and_likelihoods_are_right(name):
     if name not in names():
         pytest.skip("this version of transformers has it not")
@@ -345,6 +345,8 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_noticed(fault, monkeypatch, tmp_path):
+    if fault == "selection" and "deepseek_v32" not in names():
+        pytest.skip("this version of transformers has no such model")
     plant, invariant = FAULTS[fault]
     _unproven(monkeypatch)
     plant(monkeypatch)
@@ -359,7 +361,7 @@ def test_masks_that_are_not_added_are_found_by_the_proof(monkeypatch):
         current.adds_masks = False
         return run(current)
 
-    assert refusal(build("bloom").model, **WAYS["likelihood"]) is None
+    assert refusal(build("falcon").model, **WAYS["likelihood"]) is None
     monkeypatch.setattr(tap, "running", running)
-    told = refusal(build("bloom").model, **WAYS["likelihood"])
+    told = refusal(build("falcon").model, **WAYS["likelihood"])
     assert "none of its layers attends through transformers' attention interface" in told
