@@ -361,7 +361,11 @@ def test_masks_that_are_not_added_are_found_by_the_proof(monkeypatch):
         current.adds_masks = False
         return run(current)
 
-    assert refusal(build("falcon").model, **WAYS["likelihood"]) is None
+    wanted = ranked(build("falcon").model, **WAYS["likelihood"]).scores
     monkeypatch.setattr(tap, "running", running)
     told = refusal(build("falcon").model, **WAYS["likelihood"])
+    if told is None:
+        # Older versions make these masks in the model's own code.
+        assert close(ranked(build("falcon").model, **WAYS["likelihood"]).scores, wanted)
+        return
     assert "none of its layers attends through transformers' attention interface" in told
