@@ -70,12 +70,18 @@ def install_cpu_wheel(*source: str) -> bool:
 
     Fetched first and judged by its file name: with --no-index no index, not even one that pip is
     configured to add, can slip the CUDA build in. Dependencies come with the project's own.
+    Installed by name and not by path: `pip freeze` would show the temporary folder otherwise, and
+    no two environments would read the same.
     """
     with tempfile.TemporaryDirectory() as folder:
         wanted = ["--no-index", "--no-deps", "--only-binary=:all:", "--dest", folder, *source]
         pip("download", "--quiet", *wanted, REQUIREMENT)
-        wheels = [str(path) for path in Path(folder).glob("torch-*.whl") if "+cpu" in path.name]
-        return bool(wheels) and pip("install", "--no-index", "--no-deps", *wheels)
+        wheels = [path.name for path in Path(folder).glob("torch-*.whl") if "+cpu" in path.name]
+        if not wheels:
+            return False
+        version = wheels[0].split("-")[1]
+        found = ("--no-index", "--no-deps", "--find-links", folder)
+        return pip("install", "--quiet", *found, f"torch=={version}")
 
 
 def is_wanted(version: str | None) -> bool:

@@ -8,6 +8,7 @@ import sys
 import gguf
 import pytest
 import torch
+import transformers
 from gguf_files import write_gguf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -58,6 +59,9 @@ def counted(monkeypatch):
 
 def test_converted_weights_and_outputs_are_the_models_own(pair, tmp_path):
     model, file = pair
+    version = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+    if model.config.model_type == "gemma3_text" and version < (5, 20):
+        pytest.skip("transformers before 5.20 reads a Gemma with SentencePiece's scores only")
     convert_gguf(file, tmp_path)
     converted = AutoModelForCausalLM.from_pretrained(
         tmp_path, dtype=torch.float32, attn_implementation="eager"

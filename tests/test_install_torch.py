@@ -44,26 +44,23 @@ class Machine:
 
     @property
     def installed(self):
-        return [
-            Path(call[-1]).name if call[-1].endswith(".whl") else call[-1]
-            for call in self.calls
-            if call[0] == "install"
-        ]
+        return [call[-1] for call in self.calls if call[0] == "install"]
 
 
 LOCKED = (SCRIPT.parent.parent / "requirements" / "torch.txt").read_text().strip()
 CPU = "torch-2.9.0+cpu-cp311-cp311-linux_x86_64.whl"
+CPU_BUILD = "torch==2.9.0+cpu"
 CUDA = "torch-2.9.0-cp311-cp311-linux_x86_64.whl"
 
 
 @pytest.mark.parametrize(
     ("machine", "installed"),
     [
-        ({"at_hand": CPU}, [CPU]),
-        ({"at_hand": CPU, "online": "torch-2.9.1+cpu-x.whl"}, [CPU]),
-        ({"online": CPU}, [CPU]),
+        ({"at_hand": CPU}, [CPU_BUILD]),
+        ({"at_hand": CPU, "online": "torch-2.9.1+cpu-x.whl"}, [CPU_BUILD]),
+        ({"online": CPU}, [CPU_BUILD]),
         # What is at hand may be the CUDA build: passed over.
-        ({"at_hand": CUDA, "online": CPU}, [CPU]),
+        ({"at_hand": CUDA, "online": CPU}, [CPU_BUILD]),
         ({"gpu": True, "at_hand": CPU}, ["torch==2.9.0"]),
     ],
 )
@@ -102,7 +99,7 @@ def test_another_version_is_replaced(monkeypatch, tmp_path):
     machine = Machine(monkeypatch, at_hand=CPU)
     monkeypatch.setattr(install_torch, "torch_version", lambda: "2.8.0+cpu")
     install_torch.main(tmp_path / "constraints")
-    assert machine.installed == [CPU]
+    assert machine.installed == [CPU_BUILD]
 
 
 def test_torch_version_is_the_installed_one():
@@ -124,3 +121,14 @@ def test_a_gpu_is_one_that_the_driver_finds(monkeypatch, found, code, output, ex
     answer = types.SimpleNamespace(returncode=code, stdout=output)
     monkeypatch.setattr(install_torch.subprocess, "run", lambda *a, **k: answer)
     assert install_torch.has_gpu() is expected
+
+
+def test_the_wheel_is_installed_by_name_from_where_it_was_fetched(monkeypatch):
+    """By path, `pip freeze` would show a temporary folder, another one in each environment."""
+    machine = Machine(monkeypatch, at_hand=CPU)
+    assert install_torch.install()
+    download, install = machine.calls
+    fetched = download[download.index("--dest") + 1]
+    assert install[install.index("--find-links") + 1] == fetched
+    assert {"--no-index", "--no-deps"} <= set(install)
+    assert fetched not in install[-1]

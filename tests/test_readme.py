@@ -48,6 +48,7 @@ def test_llama_index_snippet():
 
 
 def test_langchain_snippet():
+    pytest.importorskip("langchain_classic")
     from langchain_core.retrievers import BaseRetriever
 
     class Nothing(BaseRetriever):
