@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from icr_rag.config import RerankerConfig
 from icr_rag.errors import ClosedError, ConfigError, InputError, brief
 from icr_rag.inputs import RankInputs, check_documents, check_query
 from icr_rag.model.device import release_cached_memory
+from icr_rag.model.forking import Turns, check_process, computing
 from icr_rag.notices import Notices
 from icr_rag.ranking import Scored, make_ranking, select, unread
 from icr_rag.types import AttentionReading, Document, DocumentLike, Encoded, Ranking, Usage
@@ -52,7 +52,7 @@ class Reranker:
         self.config = base.replace(**fields) if fields else base
         self._foreign: tuple[Any, Any] | None = None
         #: Held while the scorers are made, which may load the model: never on an event loop.
-        self._making = threading.RLock()
+        self._making = Turns()
         self._scorers: tuple[Any, Any | None] | None = None
         self._worker = Worker()
         self._closed = False
@@ -363,11 +363,9 @@ class Reranker:
 
     def _ensure_scorers(self) -> tuple[Any, Any | None]:
         """Both scorers, or an error: a cascade whose second one cannot be made does not rank."""
-        from icr_rag.model.forking import check_process
-
         found = self._scorers
         if found is None:
-            with self._making:
+            with self._making.lock:
                 found = self._scorers or self._make_scorers()
                 self._check_open()
                 self._scorers = found
@@ -376,12 +374,12 @@ class Reranker:
         return found
 
     def _make_scorers(self) -> tuple[Any, Any | None]:
-        from icr_rag.model.forking import check_process
         from icr_rag.model.loading import engine_from_model, load_engine
         from icr_rag.scoring.registry import make_scorer
 
         self._check_open()
         check_process("cpu")
+        computing()
         foreign = self._foreign
         engine = (
             load_engine(self.config)

@@ -73,3 +73,17 @@ def test_ordinary_models_are_cut(tmp_path):
     # Whatever a forward pass computes from the number of layers is what it was.
     assert decoder.config.num_hidden_layers == 5
     assert len(decoder.config.layer_types) == 5
+
+
+@pytest.mark.parametrize("kind", ["Qwen3MoeConfig", "Qwen3Config", "Gemma3TextConfig"])
+def test_a_model_loaded_cut_has_the_configuration_of_one_loaded_whole(tmp_path, kind):
+    """What loading itself writes into it too: how experts are run, the number format."""
+    changes = {"head_dim": 16}
+    if "Moe" in kind:
+        changes |= {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    folder(tmp_path, kind, **changes)
+    loaded = Reranker(model=str(tmp_path), dtype="float32", layers=(1, 2))
+    whole = AutoModel.from_pretrained(tmp_path, dtype=torch.float32, attn_implementation="eager")
+    found, wanted = vars(loaded.engine.decoder.config), vars(whole.config)
+    assert {name: found.get(name) for name in wanted} == wanted
+    assert len(loaded.rank(QUERY, DOCUMENTS)) == 3

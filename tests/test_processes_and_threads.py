@@ -207,3 +207,84 @@ def test_a_forked_process_ranks_or_says_why_not(threads, outcome):
         check=False,
     )
     assert done.stdout.startswith(outcome), done.stdout + done.stderr
+
+
+LOADING = """
+    import os, sys, threading
+    sys.path.insert(0, {tests!r})
+    import torch
+    torch.set_num_threads({threads})
+    from icr_rag import Reranker
+    from icr_rag.errors import ForkedError
+    from icr_rag.model import loading
+
+    load, parent = loading.load_config, os.getpid()
+    started, go = threading.Event(), threading.Event()
+
+    def slow(config):
+        if os.getpid() == parent:
+            started.set()
+            go.wait()
+        return load(config)
+
+    loading.load_config = slow
+    ranker = Reranker(model={folder!r}, layers=(1, 2), dtype="float32")
+    documents = ["tin melts", "oaks carry acorns"]
+    thread = threading.Thread(target=ranker.rank, args=("which metal?", documents))
+    thread.start()
+    started.wait()
+    child = os.fork()
+    if child == 0:
+        try:
+            print("ranked", len(ranker.rank("which metal?", documents)), flush=True)
+        except ForkedError as error:
+            print("refused", error, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    go.set()
+    thread.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize(("threads", "outcome"), [(1, "ranked 2"), (2, "refused")])
+def test_a_fork_while_another_thread_loads(threads, outcome, model_folder):
+    tests = str(Path(__file__).parent)
+    text = textwrap.dedent(LOADING)
+    program = text.format(tests=tests, threads=threads, folder=model_folder)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE * 3,
+        check=False,
+    )
+    assert done.stdout.startswith(outcome), done.stdout + done.stderr
+
+
+def test_engines_on_one_model_share_a_lock_whoever_makes_them_at_once(monkeypatch):
+    model, both = tiny_model("llama"), threading.Barrier(2)
+    copy_of = loading.own_tokenizer
+
+    def together(tokenizer):
+        # Both have looked for an engine by now, and neither has made one known.
+        both.wait(PATIENCE)
+        return copy_of(tokenizer)
+
+    monkeypatch.setattr(loading, "own_tokenizer", together)
+    engines = []
+    threads = [
+        threading.Thread(
+            target=lambda: engines.append(
+                loading.engine_from_model(model, byte_tokenizer(), "eager")
+            )
+        )
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    first, second = engines
+    assert first is not second
+    assert first.lock is second.lock

@@ -16,8 +16,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from icr_rag.model._transformers import implementation, with_implementation
-from icr_rag.model.view import decoder_layers, find_decoder, layer_list_name, truncate_config
+from icr_rag.model.view import (
+    cut_names,
+    decoder_layers,
+    find_decoder,
+    layer_list_name,
+    truncate_config,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -104,11 +109,13 @@ def restore_config(model: nn.Module, text_config: Any) -> None:
     """Give a model that was built cut, and is ours, the whole configuration back.
 
     What a forward pass computes from the number of layers is then what it was. The list of layers
-    says by itself how many there are.
+    says by itself how many there are. What loading wrote into the configuration stays.
     """
     decoder = find_decoder(model)
     short: Any = decoder.config
-    full = with_implementation(text_config, implementation(short) or "eager")
+    full = copy.copy(short)
+    for name in cut_names(text_config):
+        setattr(full, name, getattr(text_config, name))
     for module in model.modules():
         for name, value in list(vars(module).items()):
             if value is short:

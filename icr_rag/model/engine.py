@@ -15,7 +15,7 @@ import torch
 
 from icr_rag.model.anatomy import Anatomy
 from icr_rag.model.device import DtypeChoice
-from icr_rag.model.forking import remember
+from icr_rag.model.forking import hold
 from icr_rag.model.threads import advice
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Engine:
     _fingerprints: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        remember(self)
+        hold(self)
         if self.device == "cpu":
             _advise(torch.get_num_threads())
 

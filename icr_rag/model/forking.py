@@ -24,7 +24,7 @@ class Turns:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        _holders.add(self)
+        hold(self)
 
 
 _holders: weakref.WeakSet[_HasLock] = weakref.WeakSet()
@@ -32,14 +32,22 @@ _holders: weakref.WeakSet[_HasLock] = weakref.WeakSet()
 _computing_in = 0
 
 
-def remember(holder: _HasLock) -> None:
-    """Note that torch runs in this process, and whose lock a child is to renew."""
-    global _computing_in
-    if not _computing_in:
-        _computing_in = os.getpid()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_renew)
+_registered = False
+
+
+def hold(holder: _HasLock) -> None:
+    """Note whose lock a child process is to renew."""
+    global _registered
     _holders.add(holder)
+    if not _registered and hasattr(os, "register_at_fork"):
+        _registered = True
+        os.register_at_fork(after_in_child=_renew)
+
+
+def computing() -> None:
+    """Note that torch runs in this process from now on."""
+    global _computing_in
+    _computing_in = _computing_in or os.getpid()
 
 
 def _renew() -> None:

@@ -229,20 +229,21 @@ def engine_from_model(model: Any, tokenizer: Any, kernel: str) -> Engine:
     key = id(decoder), id(causal), id(tokenizer), kernel
     with _lock:
         engine = _engines.get(key)
-        if engine is not None:
-            return engine
-        # One lock per model that was handed in, so that all rerankers on it share it.
-        locks = (other.lock for other in _engines.values() if other.decoder is decoder)
-        lock = next(locks, None) or threading.RLock()
+    if engine is not None:
+        return engine
     parameter = next(decoder.parameters())
     dtype = DtypeChoice(str(parameter.dtype).removeprefix("torch."), "as the model was loaded")
     chunk = default_chunk(decoder)
     own = own_tokenizer(tokenizer)
-    engine = Engine(decoder, own, decoder.config, kernel, dtype, chunk, lock)
+    engine = Engine(decoder, own, decoder.config, kernel, dtype, chunk)
     engine.causal = causal
     engine.given = (model, tokenizer)
     with _lock:
-        # Another thread may have been faster; then its lock is the model's.
+        # One lock per model that was handed in, so that all rerankers on it take turns.
+        for other in list(_engines.values()):
+            if other.decoder is decoder:
+                engine.lock = other.lock
+        # Another thread may have been faster.
         return _engines.setdefault(key, engine)
 
 

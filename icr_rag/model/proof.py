@@ -22,8 +22,8 @@ from torch import nn
 from icr_rag.errors import ICRError, UnsupportedModelError
 from icr_rag.model import tap
 from icr_rag.model._transformers import (
-    attention_layers,
     cache_argument,
+    check_attends,
     implementation,
     keeps_only_keys_and_values,
 )
@@ -133,12 +133,7 @@ class _Trial:
 
     def anatomy(self) -> Anatomy:
         """The first way in which the model gives what it gives by itself."""
-        if not attention_layers(self.decoder.config):
-            raise UnsupportedModelError(
-                f"{type(self.model).__name__} has no attention (all its layers keep a recurrent "
-                "state, as state-space models do) and cannot be ranked with; use a model with "
-                "attention"
-            )
+        check_attends(self.decoder.config)
         cache_argument(self.model)
         prefix = slice(0, _PREFIX)
         if not _same(self.references[0][prefix], self.references[1][prefix], self.exact):

@@ -148,15 +148,26 @@ def make_causal_view(model: nn.Module, implementation: str = tap.TAP_NAME) -> nn
     return _twin(model, configs, {})
 
 
+def cut_names(config: Any) -> list[str]:
+    """What of a model configuration depends on how many layers are built."""
+    count = config.num_hidden_layers
+    # Per-layer lists (layer_types, no_rope_layers, ...) have one entry a layer.
+    lists = [
+        name
+        for name, value in vars(config).items()
+        if isinstance(value, (list, tuple)) and len(value) == count
+    ]
+    return [*lists, "num_hidden_layers"]
+
+
 def truncate_config(config: Any, depth: int) -> Any:
     """A copy of a model configuration for its first ``depth`` layers."""
     short = copy.copy(config)
-    count = config.num_hidden_layers
-    for name, value in vars(config).items():
-        # Per-layer lists (layer_types, no_rope_layers, ...) have one entry a layer.
-        if isinstance(value, (list, tuple)) and len(value) == count and count > depth:
-            setattr(short, name, value[:depth])
-    short.num_hidden_layers = depth
+    *lists, number = cut_names(config)
+    if config.num_hidden_layers > depth:
+        for name in lists:
+            setattr(short, name, getattr(config, name)[:depth])
+    setattr(short, number, depth)
     return short
 
 
