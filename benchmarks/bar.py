@@ -28,15 +28,15 @@ from icr_rag.evaluation.grid_data import choose_queries, only_run
 from icr_rag.evaluation.harness import Setting, given_order
 from icr_rag.evaluation.runs import Run, read_run
 from icr_rag.evaluation.significance import paired_test
-from icr_rag.frameworks.prior import with_prior
+from icr_rag.frameworks.combine import with_prior
 from icr_rag.frameworks.result import WindowedScores
 from icr_rag.model.loading import load_config
+from icr_rag.order import stable_order, standardised
 from icr_rag.profiling.collect import collect, profiling_config
 from icr_rag.profiling.curve import measure_ranking
 from icr_rag.profiling.samples import Sample, load_samples, save_samples
 from icr_rag.profiling.weights import score
-from icr_rag.ranking import stable_order, standardised
-from icr_rag.selection import Selection, select_heads
+from icr_rag.scoring.selection import Selection, select_heads
 
 Values = dict[str, dict[str, float]]  # system -> query -> nDCG@10
 

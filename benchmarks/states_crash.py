@@ -65,7 +65,7 @@ def main() -> None:
             os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)
         reranker = make(folder)
-        store = reranker._ensure_scorer().states.store
+        store = reranker.scorer.states.store
         left, _ = store.disk.size()
         fresh = make(None)
         query = "which tide?"
@@ -78,7 +78,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for process in [start(folder), start(folder)]:
             os.waitpid(process, 0)
-        stored, size = make(folder)._ensure_scorer().states.store.disk.size()
+        stored, size = make(folder).scorer.states.store.disk.size()
         print(f"two writers at once: {stored} of {len(ALL)} stored, {size / 2**20:.1f} MiB")
 
 

@@ -32,15 +32,15 @@ from icr_rag.evaluation.grid_data import choose_queries, only_run
 from icr_rag.evaluation.harness import Setting, given_order
 from icr_rag.evaluation.runs import Run, read_run
 from icr_rag.evaluation.significance import paired_test
-from icr_rag.frameworks.prior import with_prior
+from icr_rag.frameworks.combine import FIRST_STAGE_WEIGHT, with_prior
 from icr_rag.frameworks.result import WindowedScores
 from icr_rag.model.loading import load_config
 from icr_rag.model.reading import READINGS
+from icr_rag.order import stable_order
 from icr_rag.profiling.collect import collect, profiling_config
 from icr_rag.profiling.samples import Sample, load_samples, save_samples, standardise
 from icr_rag.profiling.weights import score
-from icr_rag.ranking import stable_order
-from icr_rag.selection import FIRST_STAGE_WEIGHT, Selection, select_heads
+from icr_rag.scoring.selection import Selection, select_heads
 from icr_rag.states.store import StoredStates
 
 PER_DOCUMENT = {"scoring": "mixed", "framework": "pointwise"}
@@ -73,7 +73,7 @@ def read(
                 continue
             stores = []
             for name, reranker in rerankers.items():
-                stores.append(reranker._ensure_scorer().states.store)
+                stores.append(reranker.scorer.states.store)
                 # Encoded once: the others keep less of it, or rounded.
                 for key in list(stores[0]._held) if len(stores) > 1 else ():
                     states = stores[0].get(key)

@@ -21,7 +21,7 @@ from icr_rag.evaluation.datasets import load_beir
 from icr_rag.evaluation.harness import Setting, given_order, hardware, versions
 from icr_rag.evaluation.metrics import evaluate_run, mean_measures
 from icr_rag.evaluation.runs import read_run
-from icr_rag.ranking import stable_order
+from icr_rag.order import stable_order
 from icr_rag.scoring.calibration import document_scores
 
 
@@ -34,7 +34,7 @@ def windows_of(count: int) -> dict[str, tuple[int, int]]:
 
 def orders_for_query(reranker: Reranker, query: str, documents: list) -> dict[str, list[int]]:
     """The order of the documents under every window, from one pass."""
-    scorer = reranker._ensure_scorer()
+    scorer = reranker.scorer
     prompts = scorer.prompts
     limit = reranker.config.max_document_tokens
     ids = [i[:limit] for i in prompts.encode_documents([d.content for d in documents])]

@@ -1,4 +1,4 @@
-"""Numbers that callers give, also as other libraries hold them. No such library is imported."""
+"""What callers give, also as other libraries hold it. No such library is imported."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import Any, Protocol, runtime_checkable
 
 from icr_rag.errors import InputError, shown
+from icr_rag.types import Document, as_document
 
 
 @runtime_checkable
@@ -22,8 +23,15 @@ class Array(Protocol):
 RetrievalScores = Sequence[float | None] | Array
 
 
-def check_retrieval_scores(scores: Any, count: int) -> list[float] | None:
-    """First-stage scores as finite floats, or an `InputError` that names the wrong one."""
+def check_retrieval_scores(
+    scores: Any, count: int, may_lack_some: bool = False
+) -> list[float] | None:
+    """First-stage scores as finite floats, or an `InputError` that names the wrong one.
+
+    Args:
+        count: how many there must be.
+        may_lack_some: where one document has None for a score, there are none.
+    """
     if scores is None:
         return None
     values = _plain(scores)
@@ -37,6 +45,8 @@ def check_retrieval_scores(scores: Any, count: int) -> list[float] | None:
             f"retrieval_scores has length {len(values)}; it must hold one number per document "
             f"({count}), in their order"
         )
+    if may_lack_some and any(value is None for value in values):
+        return None
     numbers = [_finite(_plain(value)) for value in values]
     for index, number in enumerate(numbers):
         if number is None:
@@ -77,3 +87,20 @@ def _finite(value: Any) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
+
+
+def check_query(query: Any) -> None:
+    """Raise `InputError` unless ``query`` is a string that is not blank."""
+    if not isinstance(query, str):
+        raise InputError(f"the query is a {type(query).__name__}; it must be a str")
+    if not query.strip():
+        raise InputError(f"the query is blank ({shown(query)}); give the question to rank for")
+
+
+def check_documents(documents: Any) -> list[Document]:
+    """The documents as `Document` objects, or an `InputError` that names the wrong one."""
+    if isinstance(documents, (str, bytes)) or not isinstance(documents, Sequence):
+        raise InputError(
+            f"documents is a {type(documents).__name__}; give a list of str, Document or mappings"
+        )
+    return [as_document(document, index) for index, document in enumerate(documents)]

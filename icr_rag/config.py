@@ -10,13 +10,18 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from icr_rag.config_checks import check_together
+from icr_rag.config_checks import check_scoring, check_together, is_set
 from icr_rag.config_sources import read_config_file, read_environment
 from icr_rag.errors import ConfigError
+from icr_rag.methods import KEPT, Method, find_method, scorings
 
 
 def _allow_written_window(schema: dict[str, Any]) -> None:
     schema["anyOf"].append({"type": "string", "pattern": r"^\s*\d+\s*-\s*\d+\s*$"})
+
+
+def _list_scorings(schema: dict[str, Any]) -> None:
+    schema["enum"] = scorings()
 
 
 class RerankerConfig(BaseModel):
@@ -58,11 +63,12 @@ class RerankerConfig(BaseModel):
     )
 
     # --- how documents are judged -----------------------------------------------------------
-    scoring: Literal["attention", "likelihood", "generation", "mixed"] = Field(
+    scoring: str = Field(
         "attention",
         description="What is taken for relevance: 'attention' paid to a document, 'likelihood' of "
         "the query or of an answer, text by 'generation', or attention and query likelihood "
         "'mixed'.",
+        json_schema_extra=_list_scorings,
     )
     framework: Literal["auto", "pointwise", "pairwise", "listwise", "setwise"] = Field(
         "auto",
@@ -236,6 +242,12 @@ class RerankerConfig(BaseModel):
     def _accept_paths(cls, value: Any) -> Any:
         return str(value) if isinstance(value, Path) else value
 
+    @field_validator("scoring")
+    @classmethod
+    def _check_scoring(cls, value: str) -> str:
+        check_scoring(value)
+        return value
+
     @field_validator("device")
     @classmethod
     def _check_device(cls, value: str) -> str:
@@ -291,6 +303,11 @@ class RerankerConfig(BaseModel):
         check_together(self)
         return self
 
+    @property
+    def method(self) -> Method:
+        """The method of these settings; a profile may still choose another framework."""
+        return find_method(self.scoring, self.framework, self.likelihood, self.document_states)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RerankerConfig:
         """The configuration that `to_dict` wrote."""
@@ -302,12 +319,27 @@ class RerankerConfig(BaseModel):
 
     def changed(self) -> dict[str, Any]:
         """The fields that differ from their defaults."""
-        fields = type(self).model_fields
-        return {name: value for name, value in self if value != fields[name].default}
+        return {name: value for name, value in self if is_set(self, name)}
 
     def replace(self, **changes: Any) -> RerankerConfig:
         """A copy with some fields changed, checked again."""
         return type(self)(**{**self.model_dump(), **changes})
+
+    def switched(self, **changes: Any) -> RerankerConfig:
+        """A copy for another method: settings that mean nothing to it have their defaults.
+
+        Args:
+            **changes: as in `replace`: scoring, framework, likelihood, document_states and others.
+        """
+        values = {**self.model_dump(), **changes}
+        method = find_method(*(values[name] for name in _OF_METHOD))
+        fields = type(self).model_fields
+        useless = {name for name in values if not method.uses(name)}
+        if values["document_states"] == "joint":
+            useless |= KEPT
+        for name in useless - set(changes):
+            values[name] = fields[name].default
+        return type(self)(**values)
 
     @classmethod
     def from_file(cls, path: str | Path) -> RerankerConfig:
@@ -340,6 +372,10 @@ class RerankerConfig(BaseModel):
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             **cls.model_json_schema(),
         }
+
+
+#: What a method is found by, in the order of `find_method`.
+_OF_METHOD = ("scoring", "framework", "likelihood", "document_states")
 
 
 def _explain(error: ValidationError) -> str:

@@ -1,42 +1,81 @@
-"""Settings that must agree with each other. Each function raises `ValueError`, for pydantic."""
+"""Settings that must agree with each other and mean something.
+
+Functions raise `ValueError`, for pydantic, or `ConfigError`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from icr_rag.scoring.registry import check_sort, check_states, resolve_framework
+from icr_rag.errors import ConfigError
+from icr_rag.methods import SORTS, Method, find_method, listed, scorings, using
 
 if TYPE_CHECKING:
     from icr_rag.config import RerankerConfig
 
+#: Readings of a head that compare with the null query; see `icr_rag.model.reading.READINGS`.
+WITH_NULL = frozenset({"lift", "calibrated"})
+
+
+def check_scoring(scoring: str) -> None:
+    """Raise `ValueError` for a mechanism that no method has."""
+    known = scorings()
+    if scoring not in known:
+        *others, last = map(repr, known)
+        raise ValueError(f"Input should be {', '.join(others)} or {last}")
+
 
 def check_together(config: RerankerConfig) -> None:
-    """Raise `ValueError`, or `ConfigError`, for settings that exclude each other."""
+    """Raise `ValueError`, or `ConfigError`, for settings that exclude each other or are useless."""
     if config.stride is not None and config.window is not None and config.stride >= config.window:
         raise ValueError(
             f"stride ({config.stride}) must be smaller than window ({config.window}), "
             "so that windows overlap"
         )
-    framework = resolve_framework(config.scoring, config.framework)
-    check_sort(framework, config.sort)
-    if isinstance(config.heads, tuple) and isinstance(config.layers, tuple):
-        first, last = config.layers
-        outside = [pair for pair in config.heads if not first <= pair[0] <= last]
-        if outside:
-            raise ValueError(f"heads {outside} lie outside layers={config.layers}")
-    if config.score_mode == "lift" and config.calibration == "none":
-        raise ValueError(
-            "score_mode='lift' compares with the null query; it needs calibration='null'"
-        )
-    if config.score_mode == "lift" and (config.scoring, framework) != ("attention", "listwise"):
-        raise ValueError(
-            "score_mode='lift' goes with scoring='attention' and framework='listwise' only"
-        )
-    _check_prompt_settings(config, framework)
-    check_states(config.document_states, config.scoring, framework, config.likelihood)
+    # What is settled by states comes first: it has messages of its own.
+    method = _method(config)
+    _check_states(config)
+    check_meaning(config, method)
+    _check_sort(config, method)
+    _check_result(config, method)
+    _check_reading(config, method)
+    if config.device_map is not None and config.device != "auto":
+        raise ValueError("device and device_map exclude each other; set one of them")
+
+
+def _method(config: RerankerConfig) -> Method:
+    return find_method(config.scoring, config.framework, config.likelihood, config.document_states)
+
+
+def is_set(config: RerankerConfig, name: str) -> bool:
+    """Whether a setting has another value than its default."""
+    found: object = getattr(config, name)
+    return bool(found != type(config).model_fields[name].default)
+
+
+def check_meaning(config: RerankerConfig, method: Method) -> None:
+    """Raise `ConfigError` for a setting that means nothing to the method in use.
+
+    Args:
+        config: its settings.
+        method: which may be known only when the model is: a profile may choose the framework.
+    """
+    for name in type(config).model_fields:
+        if is_set(config, name) and not method.uses(name):
+            states = config.document_states
+            kept = "" if states == "joint" else f" and document_states={states!r}"
+            raise ConfigError(
+                f"{name}={getattr(config, name)!r} means nothing with "
+                f"scoring={method.scoring!r} and framework={method.framework!r}{kept}; it is for "
+                f"{listed(using(name))}: set one of these, or leave it out"
+            )
+
+
+def _check_states(config: RerankerConfig) -> None:
     if config.document_states == "joint":
         for name in ("states_dir", "states_dtype", "states_memory"):
-            if getattr(config, name) != type(config).model_fields[name].default:
+            if is_set(config, name):
                 raise ValueError(
                     f"{name}={getattr(config, name)!r} means nothing with "
                     "document_states='joint'; set document_states='independent'"
@@ -46,39 +85,95 @@ def check_together(config: RerankerConfig) -> None:
                 f"cascade={config.cascade} follows a reading of kept states; set "
                 "document_states='independent'"
             )
-    if config.cascade is None and config.cascade_framework != "listwise":
+    if config.cascade is None and is_set(config, "cascade_framework"):
         raise ValueError("cascade_framework means nothing without cascade; set cascade=20")
     if config.cascade is not None and config.score_mode == "lift":
         raise ValueError("score_mode='lift' does not go with cascade, whose readings differ")
+
+
+def _check_sort(config: RerankerConfig, method: Method) -> None:
+    allowed = SORTS.get(method.framework, ())
+    if allowed and config.sort not in allowed:
+        raise ConfigError(
+            f"sort={config.sort!r} does not go with framework={method.framework!r}; allowed are "
+            f"{', '.join(allowed)}"
+        )
+    if config.sort == "all_pairs" and is_set(config, "sort_top"):
+        raise ValueError(
+            f"sort_top={config.sort_top!r} means nothing with sort='all_pairs', which finds all "
+            "ranks; leave it out"
+        )
+
+
+def _check_reading(config: RerankerConfig, method: Method) -> None:
+    if isinstance(config.heads, tuple) and isinstance(config.layers, tuple):
+        first, last = config.layers
+        outside = [pair for pair in config.heads if not first <= pair[0] <= last]
+        if outside:
+            raise ValueError(f"heads {outside} lie outside layers={config.layers}")
     if config.reading == "lift" and config.calibration == "none":
         raise ValueError("reading='lift' compares with the null query; set calibration='null'")
-    explicit = [
-        name
-        for name, default in (("layers", "auto"), ("heads", "auto"), ("reading", "auto"))
-        if getattr(config, name) != default
-    ]
+    explicit = [name for name in ("layers", "heads", "reading") if is_set(config, name)]
     if config.profile is not None and explicit:
         raise ValueError(
             f"profile says which layers and heads to read, and so do {', '.join(explicit)}; "
             "set one or the other"
         )
-    if config.device_map is not None and config.device != "auto":
-        raise ValueError("device and device_map exclude each other; set one of them")
+    if method.reads_attention and config.profile is None:
+        reading = config.reading
+        if reading == "auto":
+            reading = "log_mass" if config.scoring == "mixed" else "calibrated"
+        own = reading == "calibrated" and config.scoring == "attention"
+        check_readings(config, {reading}, own_sum=own)
 
 
-def _check_prompt_settings(config: RerankerConfig, framework: str) -> None:
-    """Settings of prompts that this way of scoring has not must not be silently ignored."""
-    joint_attention = config.scoring == "attention" and framework in ("listwise", "setwise")
-    applies = {
-        "instruction": joint_attention,
-        "double_query": joint_attention,
-        "order": joint_attention and config.document_states == "joint",
-        "window": framework == "listwise",
-        "stride": framework == "listwise",
+def check_readings(config: RerankerConfig, readings: Collection[str], *, own_sum: bool) -> None:
+    """Raise `ConfigError` for a setting of attention that these readings do not look at.
+
+    Args:
+        config: calibration, null_query, token_mask, aggregation, score_mode.
+        readings: of `icr_rag.model.reading.READINGS`, those that are taken of heads.
+        own_sum: attention is added up as ICR does (arXiv 2410.02642), not weighted by heads.
+    """
+    named = ", ".join(sorted(readings))
+    looked_at = {
+        "calibration": not WITH_NULL.isdisjoint(readings),
+        "null_query": not WITH_NULL.isdisjoint(readings) and config.calibration == "null",
+        "token_mask": "calibrated" in readings,
+        "aggregation": own_sum and config.score_mode != "lift",
     }
-    for name, does in applies.items():
-        if not does and getattr(config, name) != type(config).model_fields[name].default:
-            raise ValueError(
-                f"{name}={getattr(config, name)!r} means nothing with scoring={config.scoring!r} "
-                f"and framework={framework!r}; leave it out"
+    for name, is_used in looked_at.items():
+        if not is_used and is_set(config, name):
+            why = f"reads {named} of its heads"
+            if name == "null_query" and config.calibration == "none":
+                why = "has calibration='none'"
+            elif name == "aggregation" and config.score_mode == "lift":
+                why = "has score_mode='lift', a ratio of sums"
+            raise ConfigError(
+                f"{name}={getattr(config, name)!r} means nothing here: this reranker {why}; "
+                "leave it out"
             )
+    if config.score_mode == "lift" and not own_sum:
+        raise ConfigError(
+            f"score_mode='lift' compares attention as ICR adds it up, and this reranker reads "
+            f"{named} of its heads; leave out reading and profile, or choose another score_mode"
+        )
+
+
+def _check_result(config: RerankerConfig, method: Method) -> None:
+    if config.score_mode == "lift" and config.calibration == "none":
+        raise ValueError(
+            "score_mode='lift' compares with the null query; it needs calibration='null'"
+        )
+    if config.score_mode == "lift" and (method.scoring, method.framework) != (
+        "attention",
+        "listwise",
+    ):
+        raise ValueError(
+            "score_mode='lift' goes with scoring='attention' and framework='listwise' only"
+        )
+    if is_set(config, "fusion_weight") and config.fusion not in ("rrf", "weighted"):
+        raise ValueError(
+            f"fusion_weight={config.fusion_weight} means nothing with fusion={config.fusion!r}; "
+            "it is for fusion='rrf' and 'weighted': set one of these, or leave it out"
+        )

@@ -1,8 +1,8 @@
 """START HERE: a query's way from text to ranking.
 
-``rank`` reads as the steps of the pipeline: check the input, load the model if need be, tokenise
-and cut, choose windows (`frameworks`), score each window (`scoring`), put the ranking together
-(`ranking`).
+`Reranker` checks what it is given, loads the model when it is first needed (`calls.load`), and
+hands over to the steps in `calls`: rank, rank many, encode, read attention. `calls.rank` reads as
+the steps of one ranking.
 """
 
 from __future__ import annotations
@@ -13,22 +13,32 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from icr_rag.arguments import RetrievalScores, check_retrieval_scores, check_top_n
-from icr_rag.cascade import read_again, second_config
+from icr_rag.arguments import (
+    RetrievalScores,
+    check_documents,
+    check_query,
+    check_retrieval_scores,
+    check_top_n,
+)
+from icr_rag.calls.notices import tell_cuts
+from icr_rag.calls.rank import Ranked, rank
+from icr_rag.calls.rank_many import rank_lists
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import ClosedError, ConfigError, InputError, brief
-from icr_rag.inputs import RankInputs, check_documents, check_query
+from icr_rag.frameworks.combine import needed_scores
 from icr_rag.model.device import release_cached_memory
 from icr_rag.model.forking import Turns, check_process, computing
-from icr_rag.notices import Notices
-from icr_rag.ranking import Scored, make_ranking, select, unread
+from icr_rag.ranking import make_ranking, present, unread
 from icr_rag.types import AttentionReading, Document, DocumentLike, Encoded, Ranking, Usage
 from icr_rag.worker import Worker
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from transformers import PreTrainedTokenizerBase
+
     from icr_rag.model.engine import Engine
+    from icr_rag.scoring.base import Scorer
 
 logger = logging.getLogger(__name__)
 
@@ -53,10 +63,9 @@ class Reranker:
         self._foreign: tuple[Any, Any] | None = None
         #: Held while the scorers are made, which may load the model: never on an event loop.
         self._making = Turns()
-        self._scorers: tuple[Any, Any | None] | None = None
+        self._scorers: tuple[Scorer, Scorer | None] | None = None
         self._worker = Worker()
         self._closed = False
-        self._notices = Notices()
 
     @classmethod
     def from_model(
@@ -138,11 +147,11 @@ class Reranker:
         query: str,
         given: list[Document],
         top_n: int | None,
-        retrieval_scores: Any,
-        scorer: Any = None,
+        retrieval_scores: RetrievalScores | None,
+        answered: Scorer | None = None,
     ) -> Ranking:
         try:
-            scored, usage = self._score(query, given, retrieval_scores, scorer)
+            done = self._score(query, given, retrieval_scores, answered)
         except (ConfigError, ClosedError):
             raise
         except Exception as error:
@@ -151,58 +160,31 @@ class Reranker:
             logger.exception("ranking failed; the documents keep their given order")
             reason = brief(f"{type(error).__name__}: {error}")
             return make_ranking(given, unread(len(given)), Usage(), top_n, reason)
-        return make_ranking(given, scored, usage, top_n)
+        tell_cuts(done.usage, len(given), self.config, done.context)
+        return make_ranking(given, done.scored, done.usage, top_n)
 
     def _score(
-        self, query: str, given: list[Document], retrieval_scores: Any, scorer: Any = None
-    ) -> tuple[Scored, Usage]:
-        """The pipeline: what to return in which order, every document's score, what it cost."""
-        from icr_rag.frameworks.prior import with_prior
-        from icr_rag.frameworks.run import rank_inputs
-        from icr_rag.scoring.base import Cost, evictions
-
+        self,
+        query: str,
+        given: list[Document],
+        retrieval_scores: RetrievalScores | None,
+        answered: Scorer | None = None,
+    ) -> Ranked:
+        """Check, load, and go through the steps."""
         started = time.perf_counter()
-        config = self.config
         check_query(query)
         # With "none" the configuration says that they do not count.
-        asked = None if config.fusion == "none" else retrieval_scores
-        retrieval_scores = check_retrieval_scores(asked, len(given))
+        asked = None if self.config.fusion == "none" else retrieval_scores
+        first_stage = check_retrieval_scores(asked, len(given), self.config.fusion == "auto")
         if not any(document.content.strip() for document in given):
-            return select(unread(len(given)), given, config, retrieval_scores), Usage()
-        own, second = self._ensure_scorers()
-        scorer = scorer or own
-        self._notices.first_stage(config, scorer.first_stage_weight, retrieval_scores)
-        loaded = time.perf_counter()
-
-        evicted = evictions(own)
-        inputs = RankInputs(scorer, config, query, given)
-        cost = Cost()
-        cost.seconds["load"] = loaded - started
-        cost.seconds["prompt"] = time.perf_counter() - loaded
-        ranked = rank_inputs(scorer, config, inputs, cost)
-        ranked = with_prior(ranked, scorer.first_stage_weight, inputs.gather(retrieval_scores))
-        truncated = set(inputs.truncated)
-        if second is not None:
-            ranked, cut = read_again(second, config, ranked, query, inputs, given, cost)
-            truncated |= cut
-        scored = inputs.spread(ranked.order, ranked.scores, ranked.groups)
-        scored = select(scored, given, config, retrieval_scores)
-
-        cost.seconds["total"] = time.perf_counter() - started
-        usage = Usage(
-            tokens=cost.tokens,
-            layers=tuple(sorted({*scorer.layers, *(second.layers if second else ())})),
-            windows=cost.windows,
-            truncated=tuple(sorted(truncated)),
-            query_truncated=inputs.query_truncated,
-            calls=cost.calls,
-            generated_tokens=cost.generated_tokens,
-            repairs=cost.repairs,
-            states_evicted=evictions(own) - evicted,
-            seconds=cost.seconds,
+            return Ranked(present(unread(len(given)), given, self.config), Usage())
+        if self.config.fusion == "weighted":
+            needed_scores(first_stage)
+        scorer, second = self._ensure_scorers()
+        loaded = time.perf_counter() - started
+        return rank(
+            scorer, second, self.config, query, given, first_stage, loaded, answered=answered
         )
-        self._notices.cuts(usage, len(given), config, inputs.context)
-        return scored, usage
 
     async def arank(
         self,
@@ -235,8 +217,6 @@ class Reranker:
         Raises:
             InputError: if there are not as many lists as queries.
         """
-        from icr_rag.many import rank_lists
-
         if isinstance(queries, str) or len(queries) != len(document_lists):
             count = "one string" if isinstance(queries, str) else f"{len(queries)} queries"
             raise InputError(
@@ -246,8 +226,8 @@ class Reranker:
         top_n = self._check_top_n(top_n)
         return rank_lists(
             self.config,
-            self._ensure_scorer,
-            lambda query, given, scorer: self._rank(query, given, top_n, None, scorer),
+            lambda: self.scorer,
+            lambda query, given, answered: self._rank(query, given, top_n, None, answered),
             queries,
             document_lists,
         )
@@ -262,9 +242,9 @@ class Reranker:
             InputError: for a blank query, no documents, or only blank ones.
             PromptTooLongError: if the documents do not fit in one prompt.
         """
-        from icr_rag.attention_reading import read_attention
+        from icr_rag.calls.attention import read_attention
 
-        return read_attention(self._ensure_scorer, self.config, query, documents)
+        return read_attention(lambda: self.scorer, self.config, query, documents)
 
     def encode(
         self,
@@ -283,33 +263,31 @@ class Reranker:
             ConfigError: with ``document_states="joint"``, which keeps nothing.
             InputError: for a document without text.
         """
-        from icr_rag.states.ahead import encode_ahead
+        from icr_rag.calls.encode import encode_ahead
 
         if self.config.document_states == "joint":
             raise ConfigError(
                 "encode needs document_states='independent'; with 'joint' nothing can be kept"
             )
-        return encode_ahead(
-            self._ensure_scorer(), self.config, check_documents(documents), progress
-        )
+        return encode_ahead(self.scorer, check_documents(documents), progress)
 
     # --- life cycle -------------------------------------------------------------------------
 
     @property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> PreTrainedTokenizerBase:
         """The transformers tokenizer in use; loads the model if it is not loaded."""
-        return self._ensure_scorer().engine.tokenizer
+        tokenizer: PreTrainedTokenizerBase = self.engine.tokenizer
+        return tokenizer
 
     @property
-    def scorer(self) -> Any:
+    def scorer(self) -> Scorer:
         """What judges windows of documents (`icr_rag.scoring.base`); loads the model if need be."""
-        return self._ensure_scorer()
+        return self._ensure_scorers()[0]
 
     @property
     def engine(self) -> Engine:
         """The loaded weights, shared with other rerankers; loads them if they are not."""
-        engine: Engine = self._ensure_scorer().engine
-        return engine
+        return self.scorer.engine
 
     def warm_up(self) -> Reranker:
         """Load the model now and run it once; returns this reranker."""
@@ -358,10 +336,7 @@ class Reranker:
         changed = self.config.changed().items()
         return f"Reranker({', '.join(f'{name}={value!r}' for name, value in changed)})"
 
-    def _ensure_scorer(self) -> Any:
-        return self._ensure_scorers()[0]
-
-    def _ensure_scorers(self) -> tuple[Any, Any | None]:
+    def _ensure_scorers(self) -> tuple[Scorer, Scorer | None]:
         """Both scorers, or an error: a cascade whose second one cannot be made does not rank."""
         found = self._scorers
         if found is None:
@@ -373,22 +348,17 @@ class Reranker:
         check_process(found[0].engine.device)
         return found
 
-    def _make_scorers(self) -> tuple[Any, Any | None]:
-        from icr_rag.model.loading import engine_from_model, load_engine
-        from icr_rag.scoring.registry import make_scorer
+    def _make_scorers(self) -> tuple[Scorer, Scorer | None]:
+        from icr_rag.calls.load import load_scorers, scorers_on
+        from icr_rag.model.loading import engine_from_model
 
         self._check_open()
         check_process("cpu")
         computing()
-        foreign = self._foreign
-        engine = (
-            load_engine(self.config)
-            if foreign is None
-            else engine_from_model(*foreign, self.config.attn_implementation)
-        )
-        again = second_config(self.config)
-        second = None if again is None else make_scorer(engine, again)
-        return make_scorer(engine, self.config), second
+        if self._foreign is None:
+            return load_scorers(self.config)
+        engine = engine_from_model(*self._foreign, self.config.attn_implementation)
+        return scorers_on(engine, self.config)
 
     def _check_open(self) -> None:
         if self._closed:

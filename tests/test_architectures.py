@@ -311,7 +311,7 @@ def _shifted_chunks(monkeypatch):
 
 
 def _one_too_many(monkeypatch):
-    from icr_rag.model.document_states import DocumentStates
+    from icr_rag.states.document_states import DocumentStates
 
     cut = DocumentStates._cut
     monkeypatch.setattr(

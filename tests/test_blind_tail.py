@@ -10,9 +10,9 @@ from tiny import FAMILIES
 from icr_rag import RerankerConfig
 from icr_rag.errors import ConfigError
 from icr_rag.model import tap
-from icr_rag.model.blind_tail import run_blind_tail
 from icr_rag.model.reading import DocumentReader, TokenReader
-from icr_rag.model.shared_tail import run_shared_tail
+from icr_rag.states.blind_tail import run_blind_tail
+from icr_rag.states.shared_tail import run_shared_tail
 
 BLIND = {"document_states": "blind", "framework": "listwise", "fusion": "none"}
 SOME = {"heads": ((1, 0), (2, 3), (3, 1)), "reading": "log_mass"}
@@ -27,8 +27,8 @@ def prompt_of(scorer, documents):
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("fields", [{"layers": (1, 3)}, SOME])
 def test_equals_a_pass_over_everything_with_the_documents_hidden(name, fields, monkeypatch):
-    blind = reranker(name, **BLIND, **fields)._ensure_scorer()
-    full = reranker(name, **{**BLIND, **fields, "document_states": "independent"})._ensure_scorer()
+    blind = reranker(name, **BLIND, **fields).scorer
+    full = reranker(name, **{**BLIND, **fields, "document_states": "independent"}).scorer
     prompt = prompt_of(blind, DOCUMENTS)
     heads, layers = blind.selection.heads, blind.layers
     found = [TokenReader(heads), DocumentReader(heads, [prompt.spans])]
@@ -59,7 +59,7 @@ def test_equals_a_pass_over_everything_with_the_documents_hidden(name, fields, m
 
 
 def test_only_keys_that_are_read_are_kept():
-    scorer = reranker(**BLIND, **SOME)._ensure_scorer()
+    scorer = reranker(**BLIND, **SOME).scorer
     scorer.states.encode(scorer.bodies(scorer.prompts.encode_documents(["abc def"])))
     (kept,) = scorer.states.store._held.values()
     # Three layers, one of the two key/value heads of each.

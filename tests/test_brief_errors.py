@@ -118,7 +118,7 @@ def test_brief_keeps_the_beginning(text, most):
 
 
 def test_the_log_of_queries_that_fail_together_is_brief(monkeypatch, caplog):
-    from icr_rag import many
+    from icr_rag.calls import rank_many as many
 
     def fail(*_):
         raise ValueError(SECRET)

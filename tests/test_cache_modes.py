@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from icr_rag.model import gguf
-from icr_rag.model.cache import build_folder
+from icr_rag.model.cache_folder import build_folder
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="modes are POSIX")
 

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from tiny import byte_tokenizer, tiny_model
 
 from icr_rag import Reranker, RerankerConfig
-from icr_rag.cascade import on_top, second_config
+from icr_rag.calls.cascade import on_top, second_config
 from icr_rag.errors import ConfigError
 from icr_rag.frameworks.result import WindowedScores
-from icr_rag.ranking import stable_order
-from icr_rag.scoring import kept_states
+from icr_rag.order import stable_order
+from icr_rag.states import opening as kept_states
 
 QUERY = "what is b?"
 DOCUMENTS = [f"document {i} " + "abcdefgh"[i % 8] * (3 + 5 * i % 17) for i in range(12)]

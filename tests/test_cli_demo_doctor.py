@@ -18,7 +18,7 @@ from icr_rag.cli import doctor as doctor_module
 from icr_rag.cli.console import shown_layers
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import MissingDependencyError
-from icr_rag.model.cache import cache_root
+from icr_rag.model.cache_folder import cache_root
 from icr_rag.reranker import Reranker
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -136,7 +136,7 @@ def test_readings_are_those_that_are_scored_with():
     assert sample.readings.shape == (4, 5, 4, len(READINGS))
     assert sample.grades.tolist() == [0, 2, 0, 0]
     assert sample.ideal.tolist() == [2]
-    scorer = reranker._ensure_scorer()
+    scorer = reranker.scorer
     ids = scorer.prompts.encode_documents([d.content for d in list(texts.values())[:4]])
     direct = scorer.read_documents(scorer.prompts.encode_query("tide and moon"), ids, Cost())
     np.testing.assert_array_equal(sample.readings, direct.numpy().reshape(sample.readings.shape))

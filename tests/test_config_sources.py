@@ -98,7 +98,9 @@ def test_an_empty_file_is_the_defaults(tmp_path):
     query=st.text(min_size=1, max_size=5),
 )
 def test_a_configuration_survives_json(layers, top_n, weight, query):
-    config = RerankerConfig(layers=layers, top_n=top_n, fusion_weight=weight, null_query=query)
+    config = RerankerConfig(
+        layers=layers, top_n=top_n, fusion="rrf", fusion_weight=weight, null_query=query
+    )
     assert RerankerConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 

@@ -55,11 +55,12 @@ def assert_readings(found, wanted):
 
 def test_joint_readings_equal_eager_maps(family, tokenizer):
     _, model = family
-    scorer = Reranker.from_model(model, tokenizer, layers="all", reading="lift")._ensure_scorer()
+    scorer = Reranker.from_model(model, tokenizer, layers="all", reading="lift").scorer
     ids = scorer.prompts.encode_documents(DOCUMENTS)
-    prompt = scorer.build(scorer.prompts.encode_query(QUERY), ids)
+    query = scorer.prompts.encode_query(QUERY)
+    prompt = scorer.build(query, ids)
     wanted = expected(model, prompt.prefix_ids, prompt.tails, prompt.spans, scorer.layers)
-    assert_readings(scorer.read_documents(prompt), wanted)
+    assert_readings(scorer.read_documents(query, ids, Cost()), wanted)
 
 
 @pytest.mark.parametrize("chunk", [None, 1])
@@ -68,7 +69,7 @@ def test_pointwise_readings_equal_eager_maps(family, tokenizer, chunk):
     reranker = Reranker.from_model(
         model, tokenizer, framework="pointwise", layers=(1, 3), prefill_chunk=chunk
     )
-    scorer = reranker._ensure_scorer()
+    scorer = reranker.scorer
     query = scorer.prompts.encode_query(QUERY)
     ids = scorer.prompts.encode_documents(DOCUMENTS)
     found = scorer.read_documents(query, ids, Cost())
@@ -92,18 +93,10 @@ def test_pointwise_readings_equal_eager_maps(family, tokenizer, chunk):
     ],
 )
 def test_what_no_weight_needs_is_not_computed(llama, tokenizer, way, reading):
-    scorer = Reranker.from_model(llama, tokenizer, layers=(1, 2), **way)._ensure_scorer()
+    scorer = Reranker.from_model(llama, tokenizer, layers=(1, 2), **way).scorer
     query, ids = scorer.prompts.encode_query(QUERY), scorer.prompts.encode_documents(DOCUMENTS)
-    if way["framework"] == "pointwise":
-        wanted = scorer.read_documents(query, ids, Cost())
-        found = torch.cat(scorer._run(query, ids, Cost(), None, {reading}).readings)
-    else:
-        prompt = scorer.build(query, ids)
-        wanted = scorer.read_documents(prompt)
-        if "document_states" in way:
-            found = scorer._read(prompt, 1, None, {reading})[0]
-        else:
-            found = scorer.read_documents(prompt, {reading})
+    wanted = scorer.read_documents(query, ids, Cost())
+    found = scorer.read_documents(query, ids, Cost(), {reading})
     for column, name in enumerate(READINGS):
         if name == reading:
             torch.testing.assert_close(found[..., column], wanted[..., column])
@@ -126,7 +119,7 @@ def test_mixed_reads_both_from_one_pass(family, tokenizer):
     _, model = family
     mixed = Reranker.from_model(model, tokenizer, scoring="mixed", layers=(1, 2), reading="lift")
     likelihood = Reranker.from_model(model, tokenizer, scoring="likelihood")
-    scorer = mixed._ensure_scorer()
+    scorer = mixed.scorer
     query = scorer.prompts.encode_query(QUERY)
     ids = scorer.prompts.encode_documents(DOCUMENTS)
     found, readings = scorer.read(query, ids, Cost())

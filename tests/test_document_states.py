@@ -12,8 +12,8 @@ from icr_rag import Reranker
 from icr_rag.errors import ConfigError, DeviceMemoryError
 from icr_rag.model.forward import read_tails
 from icr_rag.model.reading import TokenReader
-from icr_rag.model.shared_tail import run_shared_tail
-from icr_rag.scoring import kept_states
+from icr_rag.states import opening as kept_states
+from icr_rag.states.shared_tail import run_shared_tail
 
 QUERY = "what is b?"
 DOCUMENTS = ["abc def", "hello there, this one is longer " * 3, "zzz", "b is a letter", "é ü"]
@@ -51,7 +51,7 @@ def test_kept_states_give_the_scores_of_running_everything(name, way):
 @pytest.mark.parametrize("double_query", [False, True])
 def test_one_document_reads_as_the_prompt_from_left_to_right(name, double_query):
     keeping = reranker(name, framework="listwise", layers=(1, 2), double_query=double_query, **KEPT)
-    scorer = keeping._ensure_scorer()
+    scorer = keeping.scorer
     prompts = scorer.prompts
     prompt = prompts.build_independent(
         [prompts.encode_query(QUERY)], prompts.encode_documents(DOCUMENTS[1:2])
@@ -166,7 +166,7 @@ def test_documents_encoded_in_a_batch_have_the_states_of_each_alone(name, last, 
     bodies = [list(range(5, 9)), list(range(3, 40)), list(range(7, 9)), list(range(40, 60))]
     found = []
     for one in (alone, together):
-        states = one._ensure_scorer().states
+        states = one.scorer.states
         states.last, states._depth = last, 4 if last is None else last + 1
         if one is together:
             in_batches(monkeypatch, states)
@@ -180,7 +180,7 @@ def test_documents_encoded_in_a_batch_have_the_states_of_each_alone(name, last, 
 
 
 def test_too_little_memory_to_encode(monkeypatch):
-    from icr_rag.model import document_states
+    from icr_rag.states import document_states
 
     run_pass = document_states.run_pass
 
@@ -191,15 +191,15 @@ def test_too_little_memory_to_encode(monkeypatch):
 
     expected = reranker(**WAYS["likelihood"], **KEPT).rank(QUERY, DOCUMENTS).scores
     keeping = reranker(**WAYS["likelihood"], **KEPT)
-    in_batches(monkeypatch, keeping._ensure_scorer().states)
+    in_batches(monkeypatch, keeping.scorer.states)
     monkeypatch.setattr(document_states, "run_pass", small)
     assert keeping.rank(QUERY, DOCUMENTS).scores == pytest.approx(expected, abs=1e-4)
-    assert keeping._ensure_scorer().engine.chunk <= 70
+    assert keeping.scorer.engine.chunk <= 70
 
 
 @pytest.mark.parametrize("states", ["independent", "blind"])
 def test_a_tail_that_does_not_fit_is_an_error_of_ours(states, monkeypatch):
-    from icr_rag.model import blind_tail, shared_tail
+    from icr_rag.states import blind_tail, shared_tail
 
     def full(*_):
         raise torch.OutOfMemoryError("no room")

@@ -19,7 +19,7 @@ import pytest
 
 from icr_rag.errors import ConfigError, DownloadError, MissingDependencyError, ModelLoadError
 from icr_rag.model import embedded, gguf
-from icr_rag.model.cache import build_folder, cache_root, complete_folder
+from icr_rag.model.cache_folder import build_folder, cache_root, complete_folder
 from icr_rag.model.embedded import EmbeddedModel, embedded_model_path, ensure_embedded_model
 
 CONTENT = b"not really a model"
@@ -226,7 +226,7 @@ def test_without_pip_every_failure_is_one_error(tmp_path, monkeypatch, answer, m
 _BUILDER = """
 import sys, time
 from pathlib import Path
-from icr_rag.model.cache import build_folder
+from icr_rag.model.cache_folder import build_folder
 cache, mode = Path(sys.argv[1]), sys.argv[2]
 
 def build(target):

@@ -15,8 +15,9 @@ from tiny import FAMILIES, NARROW, tiny_model
 from icr_rag import Reranker
 from icr_rag.model import reading as reading_module
 from icr_rag.model import tap
-from icr_rag.model.forward import Tail, read_tails
+from icr_rag.model.forward import read_tails
 from icr_rag.model.view import find_decoder
+from icr_rag.prompts.layout import Tail
 
 TOLERANCE = 1e-5
 DOCUMENTS = ["Tin melts at 232 degrees.", "Lead is soft.", "Copper conducts heat well."]

@@ -116,8 +116,8 @@ for settings in (
     assert len(set(scores[0])) > 1 or settings.get("scoring") == "generation", scores
 
 # Texts of prompts that are padded to one length.
-from icr_rag.model.batch import PromptBatch
-from icr_rag.model.generation import generate
+from icr_rag.prompts.layout import PromptBatch
+from icr_rag.model.greedy import generate
 
 prompts = PromptBatch([1, 40, 41], [[50], [60, 61, 62, 63], [70, 71]])
 texts = []

@@ -15,8 +15,8 @@ from transformers import GenerationConfig
 
 from icr_rag import Reranker
 from icr_rag.errors import UnsupportedModelError
-from icr_rag.model.batch import PromptBatch
-from icr_rag.model.generation import Generated, generate
+from icr_rag.model.greedy import Generated, generate
+from icr_rag.prompts.layout import PromptBatch
 from icr_rag.scoring import generation
 from icr_rag.scoring.base import Cost
 
@@ -50,7 +50,7 @@ def own_answer(family, prompt):
 
 def prompts_for(framework, count=4):
     """Prompts of several lengths, as scorers build them."""
-    scorer = make(framework)._ensure_scorer()
+    scorer = make(framework).scorer
     query = scorer.prompts.encode_query(QUERY)
     ids = scorer.prompts.encode_documents(DOCUMENTS[:count])
     pointwise = framework == "pointwise"
@@ -340,7 +340,7 @@ def test_a_pair_is_asked_about_in_both_orders():
 def test_orders_that_disagree_are_a_tie(answer, monkeypatch):
     """Whoever always names the same place has no preference."""
     monkeypatch.setattr(generation, "generate", Answers(lambda _: answer))
-    scorer = make("pairwise")._ensure_scorer()
+    scorer = make("pairwise").scorer
     query, ids = scorer.prompts.encode_query(QUERY), scorer.prompts.encode_documents(DOCUMENTS)
     assert scorer.prefer(query, [(ids[0], ids[1]), (ids[2], ids[1])], Cost()) == [0.0, 0.0]
     for sort in ("heap", "bubble", "all_pairs"):
@@ -351,7 +351,7 @@ def test_orders_that_disagree_are_a_tie(answer, monkeypatch):
 def test_one_order_that_says_nothing_is_a_tie(monkeypatch):
     said = iter(["A", "what?", "B", "A"])
     monkeypatch.setattr(generation, "generate", Answers(lambda _: next(said)))
-    scorer = make("pairwise")._ensure_scorer()
+    scorer = make("pairwise").scorer
     query, ids = scorer.prompts.encode_query(QUERY), scorer.prompts.encode_documents(DOCUMENTS)
     cost = Cost()
     assert scorer.prefer(query, [(ids[0], ids[1]), (ids[0], ids[2])], cost) == [0.0, -1.0]

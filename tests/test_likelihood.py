@@ -42,7 +42,7 @@ def inputs(scorer, documents=DOCUMENTS, query=QUERY):
 def test_query_likelihood_equals_the_direct_computation(family, tokenizer):
     _, model = family
     reranker = Reranker.from_model(model, tokenizer, scoring="likelihood")
-    scorer = reranker._ensure_scorer()
+    scorer = reranker.scorer
     query, documents = inputs(scorer)
     batch = scorer.prompts.build(query, documents)
     wanted = [float(log_likelihood(model, p, query).mean()) for p in prompts_of(scorer, batch)]
@@ -55,7 +55,7 @@ def test_likelihood_of_a_single_token(states):
     reranker = Reranker.from_model(
         model, byte_tokenizer(), scoring="likelihood", document_states=states
     )
-    scorer = reranker._ensure_scorer()
+    scorer = reranker.scorer
     query, documents = inputs(scorer)
     batch = scorer.prompts.build(query, documents)
     wanted = [float(log_likelihood(model, p, query[:1])) for p in prompts_of(scorer, batch)]
@@ -68,7 +68,7 @@ def test_yes_no_equals_the_direct_computation(family, tokenizer, template):
     reranker = Reranker.from_model(
         model, tokenizer, scoring="likelihood", likelihood="yes_no", yes_no_template=template
     )
-    scorer = reranker._ensure_scorer()
+    scorer = reranker.scorer
     query, documents = inputs(scorer)
     yes, no = (
         tokenizer(word, add_special_tokens=False).input_ids for word in scorer.prompts.labels
@@ -84,7 +84,7 @@ def test_yes_no_equals_the_direct_computation(family, tokenizer, template):
 def test_labels_equal_the_direct_computation(family, tokenizer):
     _, model = family
     reranker = Reranker.from_model(model, tokenizer, scoring="likelihood", framework="listwise")
-    scorer = reranker._ensure_scorer()
+    scorer = reranker.scorer
     query, documents = inputs(scorer)
     prompt = prompts_of(scorer, scorer.prompts.build(query, [documents]))[0]
     wanted = [
@@ -98,7 +98,7 @@ def test_preference_is_the_mean_of_both_orders(family, tokenizer):
 
     _, model = family
     reranker = Reranker.from_model(model, tokenizer, scoring="likelihood", framework="pairwise")
-    scorer = reranker._ensure_scorer()
+    scorer = reranker.scorer
     query, documents = inputs(scorer)
     margin = scorer.prefer(query, [(documents[0], documents[1])], Cost())[0]
     a, b = (tokenizer(f" {x}").input_ids for x in "AB")
@@ -169,7 +169,7 @@ def test_pointwise_likelihood_does_not_depend_on_the_other_documents():
 def test_usage_counts_prompts_and_tokens():
     reranker = Reranker.from_model(tiny_model("llama"), byte_tokenizer(), scoring="likelihood")
     usage = reranker.rank(QUERY, DOCUMENTS).usage
-    scorer = reranker._ensure_scorer()
+    scorer = reranker.scorer
     query, documents = inputs(scorer)
     head = len(scorer.prompts.build(query, documents).head_ids)
     whole = sum(scorer.prompts.overhead(query) + len(ids) - head for ids in documents) + head

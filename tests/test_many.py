@@ -19,7 +19,7 @@ WAYS = [
 
 def counting(keeping):
     """Counts the passes of a reranker's scorer."""
-    scorer = keeping._ensure_scorer()
+    scorer = keeping.scorer
     passes = []
     plain = scorer._run
     scorer._run = lambda *arguments: (passes.append(1), plain(*arguments))[1]

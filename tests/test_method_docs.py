@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from icr_rag.methods import frameworks_of, scorings
 from icr_rag.profiles import Profile
 from icr_rag.profiling.queries import KINDS
 from icr_rag.profiling.study import METHODS
-from icr_rag.scoring.registry import FRAMEWORKS
 
+FRAMEWORKS = {scoring: frameworks_of(scoring) for scoring in scorings()}
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 SCORING = (DOCS / "scoring.md").read_text(encoding="utf-8")
 PROFILES = (DOCS / "profiles.md").read_text(encoding="utf-8")

@@ -15,8 +15,8 @@ from tiny import byte_tokenizer, tiny_model
 from icr_rag import Document, Reranker, cli
 from icr_rag.frameworks.pairwise import pairwise_calls
 from icr_rag.frameworks.setwise import setwise_calls
+from icr_rag.methods import SORTS, frameworks_of, scorings
 from icr_rag.model import batch
-from icr_rag.scoring.registry import FRAMEWORKS, SORTS
 
 QUERY = "Which metal melts first?"
 TEXTS = [
@@ -27,6 +27,7 @@ TEXTS = [
     "Zinc keeps rain from iron.",
     "Iron rusts where water gets at it.",
 ]
+FRAMEWORKS = {scoring: frameworks_of(scoring) for scoring in scorings()}
 PAIRS = [(scoring, framework) for scoring, with_ in FRAMEWORKS.items() for framework in with_]
 each_pair = pytest.mark.parametrize(("scoring", "framework"), PAIRS)
 #: With the sorts of those that sort.

@@ -1,4 +1,4 @@
-"""What the log tells: documents that were cut, and first-stage scores that nothing looks at."""
+"""What the log tells: documents that were cut. First-stage scores need no telling: they count."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from tiny import byte_tokenizer, tiny_model
 
 from icr_rag import Reranker, RerankerConfig, Usage, cli
+from icr_rag.calls.notices import logger, tell_cuts
 from icr_rag.errors import InputError
-from icr_rag.notices import Notices, logger
 
 TEXTS = ["Tin melts at 232 degrees.", "Lead.", "Copper conducts heat well.", " ", "Zinc is blue."]
 QUERY = "Which metal melts first?"
 
 
 def tiny(**fields):
-    settings = {"layers": (1, 2), **fields}
+    settings = fields if "scoring" in fields else {"layers": (1, 2), **fields}
     return Reranker.from_model(tiny_model("llama"), byte_tokenizer(), **settings)
 
 
@@ -96,7 +96,7 @@ def test_few_positions_are_named_and_all_are_counted(places, query_cut):
     logger.addHandler(handler)
     try:
         usage = Usage(truncated=tuple(sorted(places)), query_truncated=query_cut)
-        Notices().cuts(usage, 1000, RerankerConfig(), None)
+        tell_cuts(usage, 1000, RerankerConfig(), None)
     finally:
         logger.removeHandler(handler)
     assert len(told) == bool(places or query_cut)
@@ -124,25 +124,22 @@ def test_commands_tell_it_once_in_their_own_words(tmp_path, model_folder, capsys
 # --- first-stage scores -----------------------------------------------------------------------
 
 SCORES = [1.0, 2.0, 3.0, 4.0, 5.0]
-UNUSED = "retrieval_scores are not used: fusion='auto'"
 
 
-def test_scores_that_auto_leaves_out_are_told_once(caplog):
-    ranker = tiny()
-    plain = ranker.rank(QUERY, TEXTS)
+def test_scores_that_are_given_are_used(caplog):
+    """With ``fusion="auto"`` as weak evidence, also where no profile counts a first stage."""
+    plain = tiny().rank(QUERY, TEXTS)
+    found = tiny().rank(QUERY, TEXTS, retrieval_scores=SCORES)
+    assert found.scores == tiny(fusion="prior").rank(QUERY, TEXTS, retrieval_scores=SCORES).scores
+    assert found.scores != plain.scores
+    # Where one lacks, there are none.
+    some = tiny().rank(QUERY, TEXTS, retrieval_scores=[None, *SCORES[1:]])
+    assert some.scores == plain.scores
     assert lines(caplog) == []
-    for _ in range(3):
-        assert ranker.rank(QUERY, TEXTS, retrieval_scores=SCORES).scores == plain.scores
-    (line,) = lines(caplog)
-    assert line.startswith(UNUSED)
-    for other in ("'weighted'", "'rrf'", "'prior'", "'none'"):
-        assert other in line
-    tiny().rank(QUERY, TEXTS, retrieval_scores=SCORES)
-    assert len(lines(caplog)) == 2
 
 
-@pytest.mark.parametrize("fusion", ["none", "rrf", "weighted", "prior"])
-def test_a_fusion_that_is_set_says_it_itself(caplog, fusion):
+@pytest.mark.parametrize("fusion", ["auto", "none", "rrf", "weighted", "prior"])
+def test_no_fusion_tells_anything(caplog, fusion):
     ranker = tiny(fusion=fusion)
     ranker.rank(QUERY, TEXTS, retrieval_scores=SCORES)
     ranker.warm_up()

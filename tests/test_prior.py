@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tiny import byte_tokenizer, tiny_model
 
 from icr_rag import Reranker
-from icr_rag.frameworks.prior import with_prior
+from icr_rag.frameworks.combine import with_prior
 from icr_rag.frameworks.result import WindowedScores
-from icr_rag.ranking import standardised
+from icr_rag.order import standardised
 
 TEXTS = ["Tin melts at 232 degrees.", "Lead is soft.", "Copper conducts heat.", "Gold."]
 QUERY = "Which metal melts first?"
@@ -52,7 +52,9 @@ def test_no_weight_changes_nothing():
 
 
 def tiny(**fields):
-    return Reranker.from_model(tiny_model("llama"), byte_tokenizer(), layers=(1, 2), **fields)
+    if fields.get("scoring") != "likelihood":
+        fields = {"layers": (1, 2), **fields}
+    return Reranker.from_model(tiny_model("llama"), byte_tokenizer(), **fields)
 
 
 def test_a_prior_moves_scores_towards_the_given_order():

@@ -16,7 +16,7 @@ from tiny import byte_tokenizer, tiny_model
 from icr_rag import Reranker
 from icr_rag.errors import ClosedError, ConfigError
 from icr_rag.model import loading
-from icr_rag.scoring import registry
+from icr_rag.scoring import make as registry
 
 QUERY = "which metal?"
 DOCUMENTS = ["tin melts", "oaks carry acorns", "lead is soft"]
@@ -69,7 +69,7 @@ def test_closing_from_another_thread_does_not_skip_the_cascade(monkeypatch):
         seen.append(1)
         return read_again(*arguments)
 
-    real = module.RankInputs
+    real = module.Candidates
 
     class Closing(real):
         def __init__(self, *arguments, **keywords):
@@ -78,7 +78,7 @@ def test_closing_from_another_thread_does_not_skip_the_cascade(monkeypatch):
             super().__init__(*arguments, **keywords)
 
     monkeypatch.setattr(module, "read_again", closing)
-    monkeypatch.setattr(module, "RankInputs", Closing)
+    monkeypatch.setattr(module, "Candidates", Closing)
     found = ranker.rank(QUERY, DOCUMENTS)
     assert seen
     assert found.scores == expected.scores

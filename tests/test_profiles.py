@@ -214,7 +214,7 @@ def readings_of_all_heads(framework, scoring="attention"):
         tiny_model("llama"), byte_tokenizer(), scoring=scoring, framework=framework,
         layers="all", reading="lift",
     )  # fmt: skip
-    scorer = reranker._ensure_scorer()
+    scorer = reranker.scorer
     query = scorer.prompts.encode_query(QUERY)
     ids = scorer.prompts.encode_documents(DOCUMENTS)
     if scoring == "mixed":

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tiny import byte_tokenizer
 
 from icr_rag import Reranker
-from icr_rag.prompts import PromptBuilder
+from icr_rag.prompts.joint import JointPrompts
 
 TOKENIZER = byte_tokenizer()
 CONTROL = ["<|im_start|>", "<|im_end|>", "<think>", "<pad>"]
@@ -17,7 +17,7 @@ CONTROL_IDS = set(TOKENIZER.convert_tokens_to_ids(CONTROL))
 
 def builder(**changes):
     settings_ = {"instruction": "retrieval", "double_query": False, "null_query": "N/A", **changes}
-    return PromptBuilder(settings_.pop("tokenizer", TOKENIZER), **settings_)
+    return JointPrompts(settings_.pop("tokenizer", TOKENIZER), **settings_)
 
 
 texts = st.text(max_size=40) | st.lists(

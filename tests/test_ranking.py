@@ -12,8 +12,11 @@ from tiny import byte_tokenizer, tiny_model
 from icr_rag import Document, Reranker, RerankerConfig
 from icr_rag.duplicates import near_duplicates
 from icr_rag.errors import ClosedError, ConfigError, InputError
+from icr_rag.frameworks.combine import Rule, combine
 from icr_rag.frameworks.listwise import rank_listwise
-from icr_rag.ranking import Scored, fuse, select, shown_scores, stable_order
+from icr_rag.frameworks.result import WindowedScores
+from icr_rag.order import stable_order
+from icr_rag.ranking import Scored, present, shown_scores
 
 DOCUMENTS = ["the tide rises", "the moon wanes", "", "sand and salt", "a rope on the pier"]
 SCORES = st.lists(st.floats(-100, 100), min_size=1, max_size=12)
@@ -25,6 +28,10 @@ def reranker(**fields):
 
 def scored(scores):
     return Scored(stable_order(scores), list(scores), [0] * len(scores))
+
+
+def ranked(scores):
+    return WindowedScores(stable_order(scores), list(scores), [0] * len(scores))
 
 
 @given(SCORES, st.sampled_from(["raw", "share", "rank", "lift"]))
@@ -54,7 +61,7 @@ def test_share_is_of_the_window_that_decided_the_top():
 
 
 def test_reciprocal_rank_fusion_by_hand():
-    fused = fuse(Scored([2, 0, 1], [5.0, 1.0, 9.0], [0, 0, 0]), "rrf", 0.5, None)
+    fused = combine(ranked([5.0, 1.0, 9.0]), None, Rule("rrf", 0.5))
     by_hand = [0.5 / 62 + 0.5 / 61, 0.5 / 63 + 0.5 / 62, 0.5 / 61 + 0.5 / 63]
     assert fused.scores == pytest.approx(by_hand)
     assert fused.order == [0, 2, 1]
@@ -62,18 +69,18 @@ def test_reciprocal_rank_fusion_by_hand():
 
 @given(SCORES)
 def test_a_weight_of_one_or_zero_is_one_of_the_two_rankings(scores):
-    own = scored(scores)
-    assert fuse(own, "rrf", 1.0, None).order == own.order
-    assert fuse(own, "rrf", 0.0, None).order == list(range(len(scores)))
+    own = ranked(scores)
+    assert combine(own, None, Rule("rrf", 1.0)).order == own.order
+    assert combine(own, None, Rule("rrf", 0.0)).order == list(range(len(scores)))
     retrieval = [float(-i) for i in range(len(scores))]
-    assert fuse(own, "weighted", 0.0, retrieval).order == list(range(len(scores)))
+    assert combine(own, retrieval, Rule("weighted", 0.0)).order == list(range(len(scores)))
 
 
 def test_weighted_fusion_by_hand():
-    fused = fuse(scored([0.0, 10.0, 5.0]), "weighted", 0.25, [4.0, 2.0, 3.0])
+    fused = combine(ranked([0.0, 10.0, 5.0]), [4.0, 2.0, 3.0], Rule("weighted", 0.25))
     assert fused.scores == pytest.approx([0.75, 0.25, 0.5])
     # Equal scores favour nobody, whatever their size.
-    assert fuse(scored([3.0, 3.0]), "weighted", 0.5, [1.0, 1.0]).scores == [0.5, 0.5]
+    assert combine(ranked([3.0, 3.0]), [1.0, 1.0], Rule("weighted", 0.5)).scores == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("fusion", ["none", "rrf", "weighted"])
@@ -125,7 +132,7 @@ def test_near_duplicates_point_to_the_better_one():
     config = RerankerConfig(near_duplicates=0.8)
     texts = ["The ship sails at noon.", "something else", "the  ship sails at noon!", " "]
     documents = [Document(text) for text in texts]
-    chosen = select(Scored([2, 1, 0, 3], [1.0, 2.0, 3.0, 0.0], [0] * 4), documents, config, None)
+    chosen = present(Scored([2, 1, 0, 3], [1.0, 2.0, 3.0, 0.0], [0] * 4), documents, config)
     assert chosen.order == [2, 1, 3]
     assert chosen.duplicates == {0: 2}
     assert chosen.scores == [1.0, 2.0, 3.0, 0.0]
@@ -202,6 +209,6 @@ def test_mistakes_in_the_program_are_never_passed_through(monkeypatch, error):
 
 
 def test_reciprocal_rank_fusion_takes_the_first_stages_scores_where_given():
-    own = scored([1.0, 2.0, 3.0])
-    fused = fuse(own, "rrf", 0.0, [5.0, 9.0, 7.0])
+    own = ranked([1.0, 2.0, 3.0])
+    fused = combine(own, [5.0, 9.0, 7.0], Rule("rrf", 0.0))
     assert fused.order == [1, 2, 0]

@@ -12,13 +12,7 @@ from tiny import byte_tokenizer, tiny_model
 
 from icr_rag import Reranker, RerankerConfig
 from icr_rag.errors import ConfigError
-from icr_rag.scoring.registry import (
-    FRAMEWORKS,
-    SORTS,
-    check_sort,
-    needs_lm_head,
-    resolve_framework,
-)
+from icr_rag.methods import SORTS, frameworks_of, methods, resolve_framework, scorings
 
 
 def allowed(name):
@@ -26,9 +20,10 @@ def allowed(name):
     return typing.get_args(RerankerConfig.model_fields[name].annotation)
 
 
+FRAMEWORKS = {scoring: frameworks_of(scoring) for scoring in scorings()}
 EVERY_PAIR = [
     (scoring, framework)
-    for scoring in allowed("scoring")
+    for scoring in FRAMEWORKS
     for framework in allowed("framework")
     if framework != "auto"
 ]
@@ -38,7 +33,7 @@ DOCUMENTS = ["Tin melts at 232 degrees.", "Lead is soft.", "Copper conducts heat
 
 
 def test_the_table_has_the_values_that_settings_have():
-    assert set(FRAMEWORKS) == set(allowed("scoring"))
+    assert RerankerConfig.json_schema()["properties"]["scoring"]["enum"] == list(FRAMEWORKS)
     assert set(EVERY_PAIR) >= VALID
     assert {framework for _, framework in VALID} == set(allowed("framework")) - {"auto"}
     assert set().union(*SORTS.values()) == set(allowed("sort"))
@@ -62,7 +57,7 @@ def test_every_pair_ranks_or_says_which_do(scoring, framework):
     reranker = Reranker.from_model(
         tiny_model("llama"), byte_tokenizer(), scoring=scoring, framework=framework
     )
-    assert reranker._ensure_scorer().framework == framework
+    assert reranker.scorer.framework == framework
     ranking = reranker.rank(QUERY, DOCUMENTS)
     assert sorted(hit.index for hit in ranking) == [0, 1, 2]
     assert ranking.usage.calls > 0
@@ -74,7 +69,7 @@ def test_every_pair_ranks_or_says_which_do(scoring, framework):
 def test_auto_is_the_first_of_the_table(scoring):
     assert resolve_framework(scoring, "auto") == FRAMEWORKS[scoring][0]
     reranker = Reranker.from_model(tiny_model("llama"), byte_tokenizer(), scoring=scoring)
-    assert reranker._ensure_scorer().framework == FRAMEWORKS[scoring][0]
+    assert reranker.scorer.framework == FRAMEWORKS[scoring][0]
 
 
 def test_auto_is_what_the_setting_says():
@@ -90,15 +85,16 @@ def test_sorts_go_with_their_frameworks(framework, sort):
     scoring = next(scoring for scoring, other in sorted(VALID) if other == framework)
     settings = {"scoring": scoring, "framework": framework, "sort": sort}
     if framework in SORTS and sort not in SORTS[framework]:
-        for check in (lambda: check_sort(framework, sort), lambda: RerankerConfig(**settings)):
-            with pytest.raises(ConfigError) as caught:
-                check()
-            message = str(caught.value)
-            assert f"sort={sort!r} does not go with framework={framework!r}" in message
-            assert message.endswith("allowed are " + ", ".join(SORTS[framework]))
-    else:
-        check_sort(framework, sort)
+        with pytest.raises(ConfigError) as caught:
+            RerankerConfig(**settings)
+        message = str(caught.value)
+        assert f"sort={sort!r} does not go with framework={framework!r}" in message
+        assert message.endswith("allowed are " + ", ".join(SORTS[framework]))
+    elif framework in SORTS or sort == "heap":
         assert RerankerConfig(**settings).sort == sort
+    else:
+        with pytest.raises(ConfigError, match=f"sort='{sort}' means nothing with"):
+            RerankerConfig(**settings)
 
 
 #: Setting -> (a value that is not the default, the ways of scoring that it means something for).
@@ -156,7 +152,7 @@ def test_settings_that_contradict_each_other_or_are_none(settings, said):
 
 
 def test_attention_alone_needs_no_lm_head():
-    assert {scoring for scoring in FRAMEWORKS if not needs_lm_head(scoring)} == {"attention"}
+    assert {row.scoring for row in methods() if not row.needs_lm_head} == {"attention"}
 
 
 def test_settings_are_checked_without_torch():

@@ -20,7 +20,7 @@ from icr_rag.errors import (
     InputError,
     PromptTooLongError,
 )
-from icr_rag.scoring import attention as scoring_attention
+from icr_rag.scoring import joint_attention as scoring_attention
 
 TEXTS = ["Tin melts at 232 degrees.", "Lead is soft.", "Copper conducts heat well.", "Zinc."]
 QUERY = "Which metal melts first?"

@@ -62,7 +62,7 @@ def test_scores_equal_the_reference(family, tokenizer, layers, order):
 
 def test_a_span_shifted_by_one_token_is_noticed(llama, tokenizer):
     reranker = Reranker.from_model(llama, tokenizer, layers="all")
-    scorer = reranker._ensure_scorer()
+    scorer = reranker.scorer
     build = scorer.build
 
     def shifted(query_ids, documents):

@@ -13,9 +13,10 @@ from tiny import byte_tokenizer, tiny_model
 
 from icr_rag import Reranker, RerankerConfig
 from icr_rag.errors import ConfigError
+from icr_rag.frameworks.combine import FIRST_STAGE_WEIGHT, rule_of
 from icr_rag.presets import HEAD_PRESETS, LAYER_PRESETS
 from icr_rag.profiles import HeadWeight, Profile, Shape
-from icr_rag.selection import FIRST_STAGE_WEIGHT, LIKELIHOOD_WEIGHT, select_heads
+from icr_rag.scoring.selection import LIKELIHOOD_WEIGHT, select_heads
 
 TINY = tiny_model("llama").config
 CLASSES = {"llama": "LlamaConfig", "qwen3": "Qwen3Config", "mistral": "MistralConfig"}
@@ -323,10 +324,11 @@ def test_other_settings_leave_presets_on(settings):
     ],
 )
 def test_weight_of_the_given_order(saved, fusion, of_profile, weight):
-    path = saved(first_stage_weight=of_profile)
-    assert select(profile=path, fusion=fusion).first_stage_weight == weight
-    layers = saved(first_stage_weight=of_profile, heads=(), layers=(1, 2))
-    assert select(profile=layers, fusion=fusion).first_stage_weight == weight
+    for others in ({}, {"heads": (), "layers": (1, 2)}):
+        found = select(profile=saved(first_stage_weight=of_profile, **others), fusion=fusion)
+        assert found.first_stage_weight == of_profile
+        rule = rule_of(fusion, 0.5, found.first_stage_weight, has_scores=False)
+        assert (rule.weight if rule.name == "prior" else 0.0) == weight
 
 
 def test_mixed_without_a_profile():

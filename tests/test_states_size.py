@@ -24,7 +24,7 @@ WAYS = [
 def test_size_of_a_token(name, way, stored):
     keeping = reranker(name, **way, states_dtype=stored)
     keeping.encode([CONTENT])
-    scorer = keeping._ensure_scorer()
+    scorer = keeping.scorer
     (held,) = scorer.states.store._held.values()
     tokens = held["k.0"].shape[-2]
     key_scales = sum(t.nbytes for n, t in held.items() if n.startswith("k.") and "scale" in n)

@@ -10,11 +10,15 @@ from tokenizers.processors import TemplateProcessing
 
 from icr_rag import Reranker
 from icr_rag.errors import PromptTooLongError
-from icr_rag.model.generation import Generated
+from icr_rag.methods import frameworks_of, scorings
+from icr_rag.model.greedy import Generated
+from icr_rag.prompts.comparison import ComparisonPrompts
+from icr_rag.prompts.query_likelihood import QueryLikelihoodPrompts
+from icr_rag.prompts.yes_no import YesNoPrompts
 from icr_rag.scoring import generation
 from icr_rag.scoring.base import Cost
-from icr_rag.scoring.registry import FRAMEWORKS
-from icr_rag.templates import ComparisonPrompts, QueryLikelihoodPrompts, YesNoPrompts
+
+FRAMEWORKS = {scoring: frameworks_of(scoring) for scoring in scorings()}
 
 TOKENIZER = byte_tokenizer()
 USER, ASSISTANT = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
@@ -272,7 +276,7 @@ def test_prompts_and_answers_fit_the_budget(method, query, sizes, budget, set_si
         tiny_model("llama"), TOKENIZER, token_budget=budget, set_size=set_size, sort_top=2, **method
     )
     with pytest.MonkeyPatch.context() as monkeypatch:
-        seen = longest_prompt(reranker._ensure_scorer(), monkeypatch)
+        seen = longest_prompt(reranker.scorer, monkeypatch)
         try:
             ranking = reranker.rank(query, documents)
         except PromptTooLongError:
@@ -307,7 +311,7 @@ def test_usage_counts_the_tokens_of_prompts_and_no_more():
     reranker = Reranker.from_model(
         tiny_model("llama"), TOKENIZER, scoring="likelihood", framework="pairwise"
     )
-    scorer = reranker._ensure_scorer()
+    scorer = reranker.scorer
     query, ids = scorer.prompts.encode_query("q"), scorer.prompts.encode_documents(["a", "bb"])
     cost = Cost()
     scorer.prefer(query, [(ids[0], ids[1])], cost)

@@ -13,9 +13,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from icr_rag import Reranker
-from icr_rag.encoding import Encoder
-from icr_rag.prompts import PromptBuilder
-from icr_rag.templates import QueryLikelihoodPrompts
+from icr_rag.prompts.encoding import Encoder
+from icr_rag.prompts.joint import JointPrompts
+from icr_rag.prompts.query_likelihood import QueryLikelihoodPrompts
 
 
 def words_tokenizer():
@@ -106,7 +106,7 @@ def test_whatever_the_tokenizer_puts_first_comes_first():
         single="[gMASK] <sop> $A", special_tokens=[("[gMASK]", first), ("<sop>", second)]
     )
     assert Encoder(tokenizer).start_ids() == [first, second]
-    prompt = PromptBuilder(tokenizer, "retrieval", False, "N/A").build([5, 6], [[7], [8]])
+    prompt = JointPrompts(tokenizer, "retrieval", False, "N/A").build([5, 6], [[7], [8]])
     assert prompt.prefix_ids[:2] == [first, second]
 
 

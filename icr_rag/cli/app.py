@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from icr_rag import __version__, notices
+from icr_rag import __version__
+from icr_rag.calls import notices
 from icr_rag.cli.config import config
 from icr_rag.cli.console import messages, write
 from icr_rag.cli.demo import demo

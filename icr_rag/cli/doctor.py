@@ -90,7 +90,7 @@ def examine(config: RerankerConfig) -> dict[str, Any]:
     import torch
     import transformers
 
-    from icr_rag.model.cache import cache_root
+    from icr_rag.model.cache_folder import cache_root
     from icr_rag.model.device import choose_dtype, measure_layer_seconds, resolve_device
     from icr_rag.model.embedded import EMBEDDED_MODELS, embedded_model_path
     from icr_rag.model.threads import advice, cores
@@ -156,15 +156,15 @@ def estimate_cost(config: RerankerConfig, whole: Any, text_config: Any, dtype: A
     import torch
     import transformers
 
+    from icr_rag.calls.load import depth_run
     from icr_rag.model.cut import truncated_config
-    from icr_rag.scoring.registry import needs_lm_head
-    from icr_rag.selection import select_heads
+    from icr_rag.scoring.selection import select_heads
 
     selection = select_heads(config, text_config)
     layers = selection.layers
-    depth_run = text_config.num_hidden_layers if needs_lm_head(config.scoring) else layers[-1] + 1
+    deepest, _ = depth_run(config, text_config)
     sizes = []
-    for depth in (depth_run, text_config.num_hidden_layers):
+    for depth in (deepest, text_config.num_hidden_layers):
         with torch.device("meta"):
             model = transformers.AutoModel.from_config(truncated_config(whole, text_config, depth))
         count = sum(parameter.numel() for parameter in model.parameters())
@@ -191,7 +191,7 @@ def estimate_cost(config: RerankerConfig, whole: Any, text_config: Any, dtype: A
 
 def _states_sizes(config: RerankerConfig, text_config: Any, item_bytes: int) -> dict[str, int]:
     """What documents would take up, kept in each way that goes with this way of scoring."""
-    from icr_rag.selection import select_heads
+    from icr_rag.scoring.selection import select_heads
     from icr_rag.states.size import bytes_per_token
 
     sizes = {}

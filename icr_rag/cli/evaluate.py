@@ -22,7 +22,7 @@ from icr_rag.evaluation.harness import Evaluation, Setting
 from icr_rag.evaluation.harness import evaluate as run_evaluation
 from icr_rag.evaluation.runs import write_trec_run
 from icr_rag.evaluation.sources import Source, load_for_ranking
-from icr_rag.model.cache import cache_root
+from icr_rag.model.cache_folder import cache_root
 
 _STDOUT = "-"
 _COLUMNS = (

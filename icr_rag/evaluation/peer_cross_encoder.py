@@ -10,7 +10,7 @@ from icr_rag.errors import ConfigError, MissingDependencyError, require
 from icr_rag.evaluation.peers import NotRunHere, ranking_of
 from icr_rag.model.device import choose_dtype, resolve_device
 from icr_rag.model.loading import load_config
-from icr_rag.ranking import stable_order
+from icr_rag.order import stable_order
 from icr_rag.types import Document, Ranking, Usage
 
 _QUESTION = (

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from icr_rag.frameworks.result import WindowedScores
-from icr_rag.ranking import stable_order
+from icr_rag.order import stable_order
 
 
 def rank_listwise(

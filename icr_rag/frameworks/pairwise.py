@@ -13,7 +13,7 @@ from itertools import combinations
 from icr_rag.errors import ConfigError, InputError
 from icr_rag.frameworks.result import WindowedScores, finite
 from icr_rag.frameworks.setwise import check_top, rank_setwise, setwise_calls
-from icr_rag.ranking import stable_order
+from icr_rag.order import stable_order
 
 #: Takes pairs (a, b) of items, a before b in input order; returns for each a margin: above 0 if a
 #: is more relevant, below 0 if b is, 0 for a tie.

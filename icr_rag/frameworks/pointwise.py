@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from icr_rag.errors import InputError
 from icr_rag.frameworks.result import WindowedScores, finite
-from icr_rag.ranking import stable_order
+from icr_rag.order import stable_order
 
 
 def rank_pointwise(count: int, score: Callable[[Sequence[int]], Sequence[float]]) -> WindowedScores:

@@ -1,60 +1,77 @@
-"""Rank a call's documents: the framework that is asked for, on the scorer that goes with it."""
+"""Rank a call's documents: the framework asked for, on the scorer that goes with it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
 
 from icr_rag.config import RerankerConfig
+from icr_rag.errors import ConfigError
 from icr_rag.frameworks.listwise import rank_listwise
 from icr_rag.frameworks.pairwise import rank_pairwise
 from icr_rag.frameworks.pointwise import rank_pointwise
 from icr_rag.frameworks.result import WindowedScores
 from icr_rag.frameworks.setwise import rank_setwise
+from icr_rag.scoring.base import (
+    Cost,
+    Ids,
+    Listwise,
+    Pairwise,
+    Pointwise,
+    Scorer,
+    Setwise,
+)
 
-if TYPE_CHECKING:
-    from icr_rag.inputs import RankInputs
-    from icr_rag.scoring.base import Cost
 
-
-def rank_inputs(
-    scorer: Any, config: RerankerConfig, inputs: RankInputs, cost: Cost
+def rank_windows(
+    scorer: Scorer,
+    config: RerankerConfig,
+    query: Ids,
+    documents: Sequence[Ids],
+    fits: Callable[[Sequence[int]], bool],
+    cost: Cost,
 ) -> WindowedScores:
-    """The documents of ``inputs``, ranked.
+    """Documents as token ids, in first-stage order, ranked.
 
     Args:
-        scorer: as `icr_rag.scoring.registry.make_scorer` gives it for this configuration.
-        config: scoring, framework, and what the framework looks at.
-        inputs: distinct documents, cut to fit.
+        scorer: as `icr_rag.scoring.make.make_scorer` gives it for this configuration.
+        config: what the framework looks at.
+        query: token ids.
+        documents: distinct, cut to fit.
+        fits: whether these fit in one prompt.
         cost: added to.
     """
-    query, ids = inputs.query_ids, inputs.token_ids
+    count = len(documents)
 
-    def of(items: Sequence[int]) -> list[list[int]]:
-        return [ids[item] for item in items]
+    def of(items: Sequence[int]) -> list[Ids]:
+        return [documents[item] for item in items]
 
-    framework = scorer.framework
-    if framework == "pointwise":
-        return rank_pointwise(len(ids), lambda items: scorer.score_each(query, of(items), cost))
-    if framework == "setwise":
+    if scorer.framework == "pointwise" and isinstance(scorer, Pointwise):
+        each: Pointwise = scorer
+        return rank_pointwise(count, lambda items: each.score_each(query, of(items), cost))
+    if scorer.framework == "listwise" and isinstance(scorer, Listwise):
+        window: Listwise = scorer
+        return rank_listwise(
+            count,
+            lambda items: window.score(query, of(items), cost),
+            fits,
+            config.window,
+            config.stride,
+        )
+    if scorer.framework == "setwise" and isinstance(scorer, Setwise):
+        few: Setwise = scorer
         return rank_setwise(
-            len(ids),
-            lambda sets: scorer.pick(query, [of(items) for items in sets], cost),
+            count,
+            lambda sets: few.pick(query, [of(items) for items in sets], cost),
             set_size=config.set_size,
             sort=config.sort,
             top=config.sort_top,
         )
-    if framework == "pairwise":
+    if scorer.framework == "pairwise" and isinstance(scorer, Pairwise):
+        two: Pairwise = scorer
         return rank_pairwise(
-            len(ids),
-            lambda pairs: scorer.prefer(query, [(ids[a], ids[b]) for a, b in pairs], cost),
+            count,
+            lambda pairs: two.prefer(query, [(documents[a], documents[b]) for a, b in pairs], cost),
             sort=config.sort,
             top=config.sort_top,
         )
-    return rank_listwise(
-        count=len(ids),
-        score=lambda items: scorer.score(query, of(items), cost),
-        fits=inputs.fits,
-        window=config.window,
-        stride=config.stride,
-    )
+    raise ConfigError(f"{type(scorer).__name__} cannot rank {scorer.framework!r}")

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from icr_rag.arguments import check_documents
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import ConfigError, require
-from icr_rag.inputs import check_documents
 from icr_rag.integrations._config import Makers, named_errors, resolve_reranker
 from icr_rag.reranker import Reranker
 from icr_rag.types import DocumentLike

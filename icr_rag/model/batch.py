@@ -10,80 +10,25 @@ One pass can give attention readings, the language model's probabilities, or bot
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 import torch
 
-from icr_rag.errors import NonFiniteScoreError, UnsupportedModelError
 from icr_rag.model import tap
-from icr_rag.model._transformers import logits_to_keep
-from icr_rag.model.anatomy import Anatomy
-from icr_rag.model.forward import (
-    Tail,
-    check_finite,
-    check_read,
-    input_device,
-    run_pass,
-    within_memory,
-)
-from icr_rag.model.reading import READINGS, DocumentReader
-from icr_rag.model.states import make_states, repeat_states
-from icr_rag.model.view import find_decoder, make_causal_view, make_view
-from icr_rag.types import Span
+from icr_rag.model.batch_of_one import OneByOneRunner
+from icr_rag.model.engine import Engine
+from icr_rag.model.passes import input_device, within_memory
+from icr_rag.model.reading import READINGS
+from icr_rag.model.runner import BatchResult, Reduce, Runner, Task, causal_view
+from icr_rag.model.view import make_view
+from icr_rag.prompts.layout import PromptBatch
 
-if TYPE_CHECKING:
-    from icr_rag.model.document_states import DocumentStates
-
-
-@dataclass(frozen=True)
-class PromptBatch:
-    """Prompts: head + body + one of the tails.
-
-    Attributes:
-        head_ids: shared beginning; may be empty.
-        bodies: token ids of each prompt's own part; at least one token each.
-        spans: per prompt, one half-open span in its body per document; needed for attention only.
-        tails: shared ends, side by side: each sees head, body and itself. With attention the
-            first is the query's and the second the null query's. May be empty without.
-    """
-
-    head_ids: Sequence[int]
-    bodies: Sequence[Sequence[int]]
-    spans: Sequence[Sequence[Span]] = ()
-    tails: Sequence[Tail] = ()
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that are run, each head once."""
-        tail = sum(len(tail.token_ids) for tail in self.tails)
-        return len(self.head_ids) + sum(len(body) + tail for body in self.bodies)
-
-
-@dataclass
-class BatchResult:
-    """What the prompts gave, in their order.
-
-    Attributes:
-        tokens: that were run.
-        readings: per prompt, float32 [document, layer and head, reading], the (layer, head)
-            pairs in ascending order of layers and as asked for within one.
-        outputs: per prompt, what ``reduce`` made of its logits.
-    """
-
-    readings: list[torch.Tensor] = field(default_factory=list)
-    outputs: list[torch.Tensor] = field(default_factory=list)
-    tokens: int = 0
-
-
-#: Takes logits [prompt, 1 + tail tokens, vocabulary]: the rows of the body's last token and of all
-#: tails' tokens, side by side; returns [prompt, ...].
-Reduce = Callable[[torch.Tensor], torch.Tensor]
+#: Makes a runner of a task and of how many tokens are run at once.
+MakeRunner = Callable[[Task, int], Runner]
 
 
 @torch.inference_mode()
 def run_batch(
-    engine: Any,
+    engine: Engine,
     batch: PromptBatch,
     *,
     heads: Mapping[int, Sequence[int] | None] | None = None,
@@ -91,7 +36,7 @@ def run_batch(
     readings: Collection[str] = READINGS,
     reduce: Reduce | None = None,
     chunk: int | None = None,
-    states: DocumentStates | None = None,
+    keeping: MakeRunner | None = None,
 ) -> BatchResult:
     """Run all prompts of a batch.
 
@@ -104,9 +49,8 @@ def run_batch(
         reduce: makes a small result of the logits; None: the LM head is not run, nor any layer
             above the last one read.
         chunk: tokens run at once, padding included; None: the engine's.
-        states: keeps the bodies' states for other queries, and has those of earlier ones; made
-            for this head and these layers. Bodies are then run up to their last token, each by
-            itself, and the rest as a batch of short tails.
+        keeping: runs the batch over states that are kept of its bodies; see
+            `icr_rag.states.per_document`. None: nothing is kept.
 
     Raises:
         UnsupportedModelError: for ``reduce`` with weights that have no LM head.
@@ -124,236 +68,16 @@ def run_batch(
     device = input_device(engine.decoder)
     what = f"prompts of up to {max(map(len, batch.bodies))} tokens"
 
+    task = Task(engine, view, batch, heads, token_mask, readings, reduce, last)
+    make = keeping or Runner
+    if anatomy.way != "packed":
+        make = OneByOneRunner
+
     def run(size: int) -> BatchResult:
-        arguments = (engine, view, batch, heads, token_mask, readings, reduce, last, size)
-        if anatomy.way != "packed":
-            from icr_rag.model.batch_of_one import OneByOneRunner
+        return make(task, size).run()
 
-            return OneByOneRunner(*arguments).run()
-        if states is None:
-            return Runner(*arguments).run()
-        from icr_rag.model.state_batch import StatesRunner
-
-        return StatesRunner(*arguments, states).run()
-
-    with engine.lock if states is None else engine.settled():
+    with engine.lock if keeping is None else engine.settled():
         result, worked = within_memory(run, engine.chunk if chunk is None else chunk, what, device)
         if chunk is None:
             engine.chunk = min(engine.chunk, worked)
     return result
-
-
-def causal_view(engine: Any) -> torch.nn.Module:
-    """A twin of the engine's causal LM.
-
-    Raises:
-        UnsupportedModelError: if the weights that were handed in have no LM head.
-    """
-    if engine.causal is None:
-        raise UnsupportedModelError(
-            f"{type(engine.decoder).__name__} has no LM head, which likelihood, generation and "
-            "mixed scoring need; pass the whole AutoModelForCausalLM model"
-        )
-    return make_causal_view(engine.causal)
-
-
-class Runner:
-    """One attempt at a batch, with at most ``size`` tokens at once."""
-
-    def __init__(
-        self,
-        engine: Any,
-        view: torch.nn.Module,
-        batch: PromptBatch,
-        heads: Mapping[int, Sequence[int] | None] | None,
-        token_mask: bool,
-        readings: Collection[str],
-        reduce: Reduce | None,
-        last: int | None,
-        size: int,
-    ) -> None:
-        self.kernel = engine.kernel
-        self.anatomy: Anatomy = engine.anatomy(last)
-        self.decoder = engine.decoder
-        self.view = view
-        # Without the LM head, for passes whose logits nobody asks for.
-        self.inner = view if last is not None else find_decoder(view)
-        self.batch = batch
-        self.heads = heads
-        self.token_mask = token_mask
-        self.needed = readings
-        self.reduce = reduce
-        self.last = last
-        self.size = size
-        self.device = input_device(engine.decoder)
-        self.tail_ids = [i for tail in batch.tails for i in tail.token_ids]
-
-    def run(self) -> BatchResult:
-        """All prompts."""
-        batch = self.batch
-        readings: dict[int, torch.Tensor] = {}
-        outputs: dict[int, torch.Tensor] = {}
-        head = self._head()
-        for members in self._groups():
-            if len(members) == 1:
-                found, reduced = self._run_long(head, members[0])
-            else:
-                found, reduced = self._run_group(head, members)
-            for place, member in enumerate(members):
-                if found:
-                    readings[member] = found[place]
-                if reduced is not None:
-                    outputs[member] = reduced[place]
-        order = range(len(batch.bodies))
-        return BatchResult(
-            [readings[i] for i in order] if readings else [],
-            [outputs[i] for i in order] if outputs else [],
-            self._tokens(),
-        )
-
-    def _head(self) -> Any:
-        """States of the shared beginning."""
-        head = make_states(len(self.batch.head_ids))
-        self._fill(head, self.batch.head_ids, 0)
-        return head
-
-    def _tokens(self) -> int:
-        """Tokens that were run."""
-        return self.batch.tokens
-
-    def _groups(self) -> list[list[int]]:
-        """Prompts of similar length, as many together as ``size`` tokens allow."""
-        lengths = [len(body) for body in self.batch.bodies]
-        longest_first = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-        groups: list[list[int]] = []
-        room = 0
-        for member in longest_first:
-            if room == 0:
-                width = lengths[member] + len(self.tail_ids)
-                room = max(1, self.size // max(1, width))
-                groups.append([])
-            groups[-1].append(member)
-            room -= 1
-        return groups
-
-    def _fill(self, cache: Any, token_ids: Sequence[int], start: int) -> None:
-        """Run tokens that only leave their states behind."""
-        for begin in range(0, len(token_ids), self.size):
-            part = token_ids[begin : begin + self.size]
-            positions = range(start + begin, start + begin + len(part))
-            current = tap.Pass(self.kernel, self.last, expected=self.anatomy.expected(self.last))
-            self._call(self.inner, current, [part], [positions], cache)
-
-    def _run_long(self, head: Any, member: int) -> tuple[list[torch.Tensor], torch.Tensor | None]:
-        """One prompt, in chunks; only its last token goes with the tails."""
-        body = self.batch.bodies[member]
-        before = len(self.batch.head_ids)
-        cache = repeat_states(head, 1, before + len(body) + len(self.tail_ids))
-        self._fill(cache, body[:-1], before)
-        return self._finish(cache, [member], before + len(body) - 1, 1, [0])
-
-    def _run_group(
-        self, head: Any, members: Sequence[int]
-    ) -> tuple[list[torch.Tensor], torch.Tensor | None]:
-        before = len(self.batch.head_ids)
-        width = max(len(self.batch.bodies[member]) for member in members)
-        padding = [width - len(self.batch.bodies[member]) for member in members]
-        cache = repeat_states(head, len(members), before + width + len(self.tail_ids))
-        return self._finish(cache, members, before, width, padding)
-
-    def _finish(
-        self,
-        cache: Any,
-        members: Sequence[int],
-        prefix: int,
-        stem: int,
-        padding: Sequence[int],
-        padding_start: int | None = None,
-    ) -> tuple[list[torch.Tensor], torch.Tensor | None]:
-        """The last pass: the end of the bodies, and all tails.
-
-        Args:
-            prefix: tokens in the cache.
-            stem: columns of the bodies that are still to be run.
-            padding: how many of them are padding, per member.
-            padding_start: where padding begins if it is not in the stem but in the cache.
-        """
-        tails = []
-        place = stem
-        for tail in self.batch.tails:
-            tails.append(tap.PackedTail(place, len(tail.token_ids), tail.rows))
-            place += len(tail.token_ids)
-        rows, positions = [], []
-        for member, pad in zip(members, padding, strict=True):
-            end = prefix + stem - pad
-            # Padding in the cache moves the stem; padding in the stem is part of it.
-            before = pad if padding_start is None else 0
-            body = list(self.batch.bodies[member][-(stem - before) :])
-            rows.append([0] * before + body + self.tail_ids)
-            where = [end - len(body)] * before + list(range(end - len(body), end))
-            for tail in self.batch.tails:
-                where += range(end, end + len(tail.token_ids))
-            positions.append(where)
-        reader = None
-        if self.heads:
-            # Spans count from the body's first token; the axis of the pass from the head's.
-            spans = [
-                [
-                    Span(*(prefix + stem - len(self.batch.bodies[member]) + at for at in span))
-                    for span in self.batch.spans[member]
-                ]
-                for member in members
-            ]
-            reader = DocumentReader(self.heads, spans, self.token_mask, needed=self.needed)
-        current = tap.Pass(
-            self.kernel,
-            self.last,
-            prefix_length=prefix,
-            stem_length=stem,
-            padding=padding,
-            padding_start=padding_start,
-            tails=tails,
-            reader=reader,
-            expected=self.anatomy.expected(self.last),
-        )
-        reduced = None
-        if self.reduce is None:
-            self._call(self.inner, current, rows, positions, cache)
-        else:
-            keep = torch.arange(stem - 1, stem + len(self.tail_ids), device=self.device)
-            kept, limit = logits_to_keep(self.view, keep)
-            output = self._call(self.view, current, rows, positions, cache, **limit)
-            reduced = self._reduced(self.reduce, output.logits if kept else output.logits[:, keep])
-        return self._readings(reader, len(members)), reduced
-
-    def _reduced(self, reduce: Reduce, logits: torch.Tensor) -> torch.Tensor:
-        reduced = reduce(logits.float()).cpu()
-        if not bool(torch.isfinite(reduced).all()):
-            raise NonFiniteScoreError(
-                f"{type(self.decoder).__name__} gave NaN or infinite likelihoods; load it "
-                "with dtype='float32' or 'bfloat16'"
-            )
-        return reduced
-
-    def _readings(self, reader: DocumentReader | None, count: int) -> list[torch.Tensor]:
-        if reader is None or self.heads is None:
-            return []
-        layers = sorted(self.heads)
-        check_read(self.decoder, layers, reader)
-        found = [
-            torch.cat([reader.readings[layer][prompt] for layer in layers], dim=1)
-            for prompt in range(count)
-        ]
-        check_finite(found, self.decoder, layers)
-        return found
-
-    def _call(
-        self,
-        model: Any,
-        current: tap.Pass,
-        rows: Sequence[Sequence[int]],
-        positions: Sequence[Sequence[int]],
-        cache: Any,
-        **arguments: Any,
-    ) -> Any:
-        return run_pass(model, current, rows, positions, cache, self.device, **arguments)

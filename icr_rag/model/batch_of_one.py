@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from icr_rag.model.batch import Runner
 from icr_rag.model.one_by_one import follow
 from icr_rag.model.reading import DocumentReader
+from icr_rag.model.runner import Runner
 from icr_rag.types import Span
 
 

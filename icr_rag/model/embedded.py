@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from icr_rag.errors import ConfigError, DownloadError, require
-from icr_rag.model.cache import build_folder, cache_root, complete_folder
+from icr_rag.model.cache_folder import build_folder, cache_root, complete_folder
 from icr_rag.model.gguf import FORMAT, convert_gguf, file_hash
 
 logger = logging.getLogger(__name__)

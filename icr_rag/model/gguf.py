@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from icr_rag.errors import ModelLoadError, require
-from icr_rag.model.cache import build_folder, cache_root
+from icr_rag.model.cache_folder import build_folder, cache_root
 from icr_rag.model.gguf_header import read_header
 from icr_rag.model.weight_files import fault
 

@@ -13,9 +13,8 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from icr_rag.cascade import second_config
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import MissingDependencyError, ModelLoadError, UnsupportedModelError
 from icr_rag.model.device import DtypeChoice, choose_dtype, resolve_device
@@ -23,8 +22,6 @@ from icr_rag.model.embedded import EMBEDDED_MODELS, ensure_embedded_model
 from icr_rag.model.engine import Engine, default_chunk
 from icr_rag.model.forking import Turns
 from icr_rag.model.source import check_folder, hint, is_gguf, named_path
-from icr_rag.scoring.registry import needs_lm_head
-from icr_rag.selection import select_heads
 
 #: Configuration fields that decide which weights are loaded, and how.
 _LOAD_FIELDS = (
@@ -71,11 +68,25 @@ def resolve_source(config: RerankerConfig) -> str:
     return str(path)
 
 
-def load_engine(config: RerankerConfig) -> Engine:
+class ModelConfig(NamedTuple):
+    """A model's configuration, the part of it for text, and where both come from."""
+
+    whole: Any
+    text: Any
+    source: str
+
+
+def load_engine(config: RerankerConfig, found: ModelConfig, depth: int, *, lm_head: bool) -> Engine:
     """The engine for these settings: one that is loaded already, or a new one.
 
+    Args:
+        config: the settings about loading; nothing else is looked at.
+        found: as `load_config` gives it for them.
+        depth: layers that are needed.
+        lm_head: whether the LM head is.
+
     Raises:
-        ModelLoadError: if the model, its tokenizer or its configuration cannot be loaded.
+        ModelLoadError: if the model or its tokenizer cannot be loaded.
         ConfigError: if a setting does not fit the model or this machine.
     """
     settings = config.model_dump(include=set(_LOAD_FIELDS), mode="json")
@@ -83,11 +94,11 @@ def load_engine(config: RerankerConfig) -> Engine:
     with _lock:
         turns = _loading.setdefault(what, Turns())
     with turns.lock:
-        return _load_or_share(config, what)
+        return _load_or_share(config, found, depth, lm_head, what)
 
 
-def load_config(config: RerankerConfig) -> tuple[Any, Any, str]:
-    """The model's configuration, the part of it for text, and where both come from.
+def load_config(config: RerankerConfig) -> ModelConfig:
+    """The configuration of the model that a setting names; no weight is loaded.
 
     Raises:
         ModelLoadError: if it cannot be had or is not that of a decoder-only model.
@@ -107,7 +118,7 @@ def load_config(config: RerankerConfig) -> tuple[Any, Any, str]:
     text_config = whole.get_text_config(decoder=True)
     check_config(config.model, text_config)
     check_attends(text_config)
-    return whole, text_config, source
+    return ModelConfig(whole, text_config, source)
 
 
 def _hub_arguments(config: RerankerConfig, source: str) -> dict[str, Any]:
@@ -120,7 +131,9 @@ def _hub_arguments(config: RerankerConfig, source: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _load_or_share(config: RerankerConfig, what: str) -> Engine:
+def _load_or_share(
+    config: RerankerConfig, found: ModelConfig, depth: int, lm_head: bool, what: str
+) -> Engine:
     import transformers
 
     from icr_rag.model._transformers import bare_loader, without_leftovers
@@ -137,18 +150,9 @@ def _load_or_share(config: RerankerConfig, what: str) -> Engine:
         truncated_config,
     )
 
-    whole, text_config, source = load_config(config)
+    whole, text_config, source = found
     hub = _hub_arguments(config, source)
-    # An LM head needs every layer; attention only those up to the last one read.
-    whole_model = needs_lm_head(config.scoring)
-    readings = [one for one in (config, second_config(config)) if one is not None]
-    depth = (
-        text_config.num_hidden_layers
-        if whole_model
-        else max(select_heads(one, text_config).layers[-1] for one in readings) + 1
-    )
-
-    key = repr((what, depth, whole_model))
+    key = repr((what, depth, lm_head))
     with _lock:
         engine = _engines.get(key)
     if engine is not None:
@@ -163,9 +167,9 @@ def _load_or_share(config: RerankerConfig, what: str) -> Engine:
     )
     kernel = config.attn_implementation
     check_kernel(kernel)
-    loader: Any = transformers.AutoModelForCausalLM if whole_model else bare_loader(whole)
+    loader: Any = transformers.AutoModelForCausalLM if lm_head else bare_loader(whole)
     remote = {"trust_remote_code": True} if config.trust_remote_code else {}
-    cut = whole_model or cut_changes_nothing(whole, text_config, depth, loader, **remote)
+    cut = lm_head or cut_changes_nothing(whole, text_config, depth, loader, **remote)
     arguments: dict[str, Any] = {
         "config": truncated_config(whole, text_config, depth) if cut else whole,
         "dtype": dtype.torch_dtype,
@@ -192,14 +196,14 @@ def _load_or_share(config: RerankerConfig, what: str) -> Engine:
     model.eval().requires_grad_(False)
     if not cut:
         drop_upper_layers(model, depth)
-    elif not whole_model:
+    elif not lm_head:
         restore_config(model, text_config)
     decoder = find_decoder(model)
     check_loaded_tokenizer(config.model, tokenizer)
     check_vocabulary(f"model={config.model!r}", decoder, tokenizer)
     chunk = default_chunk(decoder)
     engine = Engine(decoder, own_tokenizer(tokenizer), text_config, kernel, dtype, chunk)
-    engine.causal = model if whole_model else None
+    engine.causal = model if lm_head else None
     with _lock:
         _engines[key] = engine
     return engine

@@ -17,8 +17,9 @@ from torch import nn
 
 from icr_rag.model import tap
 from icr_rag.model.anatomy import Anatomy
-from icr_rag.model.forward import Tail, run_pass
-from icr_rag.model.states import make_mixed_states
+from icr_rag.model.kv_cache import make_mixed_states
+from icr_rag.model.passes import run_pass
+from icr_rag.prompts.layout import Tail
 
 if TYPE_CHECKING:
     from icr_rag.model.reading import Reader

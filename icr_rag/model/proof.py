@@ -28,10 +28,12 @@ from icr_rag.model._transformers import (
     keeps_only_keys_and_values,
 )
 from icr_rag.model.anatomy import Anatomy, Way
-from icr_rag.model.forward import Tail, input_device, run_pass, run_tails
+from icr_rag.model.forward import run_tails
+from icr_rag.model.kv_cache import make_mixed_states, make_states, stored_keys
+from icr_rag.model.passes import input_device, run_pass
 from icr_rag.model.reading import TokenReader, attention_rows
-from icr_rag.model.states import make_mixed_states, make_states, stored_keys
 from icr_rag.model.view import find_decoder, make_causal_view, make_view, twin_of_depth
+from icr_rag.prompts.layout import Tail
 
 Ids = Sequence[int]
 

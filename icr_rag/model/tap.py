@@ -36,7 +36,6 @@ from icr_rag.model.masks import selected_alone, visible
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from icr_rag.model.blind_tail import Beside
     from icr_rag.model.reading import Reader
 
 TAP_NAME = "icr_rag"
@@ -59,6 +58,20 @@ class Witness(Protocol):
         output: torch.Tensor,
     ) -> None:
         """As the tap has them; ``output`` is [batch, row, head, dimension]."""
+
+
+class Insertion(Protocol):
+    """Keys that the reader sees between the prefix and the tails, and the layers do not."""
+
+    def inserted(
+        self,
+        current: Pass,
+        layer: int,
+        key: torch.Tensor,
+        mask: torch.Tensor,
+        settings: Mapping[str, Any],
+    ) -> tuple[Pass, torch.Tensor, torch.Tensor]:
+        """Pass, keys and mask as a reader is to see them; arguments as `Reader.read` has them."""
 
 
 #: Rows, the keys that any of them sees, and that part of the mask.
@@ -103,7 +116,7 @@ class Pass:
         start: where the stem counts as beginning; None: right behind the cache.
         tails: none while the prefix is run; else the tails packed into this pass.
         reader: reads attention in the layers that it asks for; None: nothing is read.
-        beside: keys that the reader sees and the layers do not; None: none.
+        insertion: keys that the reader sees and the layers do not; None: none.
         adds_masks: no layer attends by the tap; they add the mask to their logits.
         witness: sees what every layer was given and what it made of it; None: nobody.
         expected: layers whose attention must come by; `run_pass` checks that it did.
@@ -121,7 +134,7 @@ class Pass:
     start: int | None = None
     tails: Sequence[PackedTail] = ()
     reader: Reader | None = None
-    beside: Beside | None = None
+    insertion: Insertion | None = None
     witness: Witness | None = None
     adds_masks: bool = False
     expected: frozenset[int] = frozenset()
@@ -203,8 +216,8 @@ def _attention(
     attention_mask = selected_alone(module, attention_mask, kwargs, key.shape[2])
     if reader is not None and reads and attention_mask is not None:
         shown = current, key, attention_mask
-        if current.beside is not None:
-            shown = current.beside.shown(current, layer, key, attention_mask, kwargs)
+        if current.insertion is not None:
+            shown = current.insertion.inserted(current, layer, key, attention_mask, kwargs)
         reader.read(shown[0], layer, query, shown[1], shown[2], kwargs)
     if layer == current.last_layer:
         raise PassComplete

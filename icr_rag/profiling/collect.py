@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 
+from icr_rag.calls.candidates import Candidates
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import ConfigError
 from icr_rag.evaluation.datasets import Dataset
 from icr_rag.evaluation.harness import Setting, given_order
-from icr_rag.inputs import RankInputs
+from icr_rag.methods import resolve_framework
 from icr_rag.model.reading import READINGS
 from icr_rag.profiling.samples import Sample
-from icr_rag.scoring.base import Cost
-from icr_rag.scoring.registry import resolve_framework
+from icr_rag.reranker import Reranker
+from icr_rag.scoring.base import Cost, ReadsAttention
+from icr_rag.scoring.mixed import MixedScorer
 from icr_rag.types import Document
 
 
@@ -27,7 +28,7 @@ def profiling_config(config: RerankerConfig) -> RerankerConfig:
         ConfigError: for a way of scoring that reads no attention.
     """
     framework = resolve_framework(config.scoring, config.framework)
-    if config.scoring not in ("attention", "mixed"):
+    if not config.method.reads_attention:
         raise ConfigError(
             f"scoring={config.scoring!r} reads no attention; profiling is for 'attention' and "
             "'mixed'"
@@ -39,14 +40,14 @@ def profiling_config(config: RerankerConfig) -> RerankerConfig:
         heads="all",
         profile=None,
         framework=framework,
-        reading="lift" if config.calibration == "null" else "log_mass",
+        reading="calibrated",
         score_mode="raw",
         fusion="none",
     )
 
 
 def collect(
-    reranker: Any,
+    reranker: Reranker,
     dataset: Dataset,
     candidates: Mapping[str, Sequence[str]],
     queries: Sequence[str],
@@ -89,7 +90,7 @@ def collect(
 
 
 def _read(
-    reranker: Any,
+    reranker: Reranker,
     query_id: str,
     query: str,
     documents: Sequence[Document],
@@ -97,18 +98,16 @@ def _read(
     grades: Mapping[str, int],
     group: str,
 ) -> Sample:
-    from icr_rag.scoring.mixed import MixedScorer
-
-    scorer = reranker._ensure_scorer()
-    inputs = RankInputs(scorer, reranker.config, query, list(documents))
+    scorer = reranker.scorer
+    inputs = Candidates(scorer, query, list(documents))
     cost = Cost()
     likelihood: torch.Tensor | None = None
     if isinstance(scorer, MixedScorer):
         likelihood, by_head = scorer.read(inputs.query_ids, inputs.token_ids, cost)
-    elif hasattr(scorer, "build"):
-        by_head = scorer.read_documents(scorer.build(inputs.query_ids, inputs.token_ids))
+    elif isinstance(scorer, ReadsAttention):
+        by_head = scorer.read_documents(inputs.query_ids, inputs.token_ids, cost, READINGS)
     else:
-        by_head = scorer.read_documents(inputs.query_ids, inputs.token_ids, cost)
+        raise ConfigError(f"{type(scorer).__name__} reads no attention; profiling needs it")
     heads = scorer.engine.text_config.num_attention_heads
     readings = by_head.view(len(by_head), len(scorer.layers), heads, len(READINGS)).numpy()
     # Distinct contents are read once; blank documents, which are never read, are left out.
@@ -125,16 +124,16 @@ def _read(
     )
 
 
-def make_question_writer(reranker: Any, new_tokens: int = 40) -> Callable[[str], str]:
+def make_question_writer(reranker: Reranker, new_tokens: int = 40) -> Callable[[str], str]:
     """A function that has the model write a question to a text (InPars, arXiv 2202.05144).
 
     Args:
         reranker: one with scoring="generation".
         new_tokens: most tokens of a question.
     """
-    from icr_rag.model.batch import PromptBatch
-    from icr_rag.model.generation import generate
-    from icr_rag.templates import QueryLikelihoodPrompts
+    from icr_rag.model.greedy import generate
+    from icr_rag.prompts.layout import PromptBatch
+    from icr_rag.prompts.query_likelihood import QueryLikelihoodPrompts
 
     def write(text: str) -> str:
         engine = reranker.engine

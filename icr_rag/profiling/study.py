@@ -12,6 +12,7 @@ import numpy as np
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import InputError
 from icr_rag.evaluation.environment import versions
+from icr_rag.frameworks.combine import FIRST_STAGE_WEIGHT
 from icr_rag.presets import WINDOW_WIDTH
 from icr_rag.profiles import HeadWeight, Profile, Shape
 from icr_rag.profiling.crossval import (
@@ -30,7 +31,6 @@ from icr_rag.profiling.heads import (
 )
 from icr_rag.profiling.samples import Sample
 from icr_rag.profiling.weights import learn_weights
-from icr_rag.selection import FIRST_STAGE_WEIGHT
 
 #: How heads are chosen; `icr_rag.profiling.heads` and `icr_rag.profiling.weights` say more.
 METHODS = ("learned", "core", "qrhead", "greedy", "window")

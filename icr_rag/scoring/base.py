@@ -1,25 +1,36 @@
-"""What scorers share: the cost of a call, and the prompts that inputs are measured by.
+"""What a scorer is: a base class, and one small protocol per thing that it can do.
 
-A *scorer* judges documents by one mechanism. Which of these methods it has depends on the
-framework it is for; all take token ids as its ``prompts`` encode them and add to a `Cost`:
+A *scorer* judges documents by one mechanism. Its framework says which of these it is asked:
 
-- ``score_each(query_ids, documents, cost)``: pointwise; one score per document, higher is better;
-- ``score(query_ids, documents, cost)``: listwise; one per document of one window;
-- ``pick(query_ids, sets, cost)``: setwise; per set, the place of its most relevant document;
-- ``prefer(query_ids, pairs, cost)``: pairwise; per pair, a margin, above 0 for the first.
+- `Pointwise.score_each`: one score per document, by itself;
+- `Listwise.score`: one score per document of one window;
+- `Setwise.pick`: per set, the place of its most relevant document;
+- `Pairwise.prefer`: per pair, a margin, above 0 for the first.
+
+All take token ids as the scorer's ``prompts`` encode them, give higher numbers to more relevant
+documents, and add to a `Cost`. What a scorer can do beyond that, other protocols say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from icr_rag.prompts.layout import Ids
 
 if TYPE_CHECKING:
-    from icr_rag.model.engine import Engine
+    import torch
 
-#: A query or a document as token ids.
-Ids = Sequence[int]
+    from icr_rag.config import RerankerConfig
+    from icr_rag.model.engine import Engine
+    from icr_rag.scoring.selection import Selection
+    from icr_rag.states.document_states import DocumentStates
+
+__all__ = [
+    "AnswersTogether", "Cost", "Ids", "KeepsStates", "Listwise", "Pairwise", "Pointwise",
+    "Prompts", "ReadsAttention", "Scorer", "Setwise", "evictions",
+]  # fmt: skip
 
 
 @dataclass
@@ -52,27 +63,102 @@ class Prompts(Protocol):
         """Tokens that a document takes up as one of ``count``."""
 
 
-class Scorer(Protocol):
-    """What every scorer has.
+class Scorer:
+    """The base of all scorers; a new one sets ``prompts`` and has its framework's method.
+
+    Args:
+        engine: the model.
+        config: the settings.
+        framework: what it is for, "auto" replaced.
 
     Attributes:
-        engine: the model.
-        framework: what it is for, "auto" replaced.
         prompts: its prompts.
         layers: the layers whose attention is read, ascending; empty where none is.
-        first_stage_weight: of the given order in the ranking; 0: none.
+        first_stage_weight: of the first stage beside its scores, as its profile has it; 0: none.
         together: how many documents must fit in one prompt.
+        capacity: most tokens of documents in one prompt, where they do not stand one after the
+            other and so do not use up the model's context; None: the prompt's budget.
     """
 
-    engine: Engine
-    framework: str
-    prompts: Any
-    layers: list[int]
-    first_stage_weight: float
-    together: int
+    prompts: Prompts
+    first_stage_weight: float = 0.0
+    together: int = 1
+    capacity: int | None = None
+
+    def __init__(self, engine: Engine, config: RerankerConfig, framework: str) -> None:
+        self.engine = engine
+        self.config = config
+        self.framework = framework
+        self.layers: list[int] = []
 
 
-def evictions(scorer: Any) -> int:
+@runtime_checkable
+class Pointwise(Protocol):
+    """Scores documents one by one."""
+
+    def score_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
+        """One score per document, higher is better."""
+
+
+@runtime_checkable
+class Listwise(Protocol):
+    """Scores the documents of a window."""
+
+    def score(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
+        """One score per document, higher is better, comparable within this call only."""
+
+
+@runtime_checkable
+class Setwise(Protocol):
+    """Picks the best of a few documents."""
+
+    def pick(self, query_ids: Ids, sets: Sequence[Sequence[Ids]], cost: Cost) -> list[int]:
+        """Per set, the place of its most relevant document."""
+
+
+@runtime_checkable
+class Pairwise(Protocol):
+    """Compares two documents."""
+
+    def prefer(self, query_ids: Ids, pairs: Sequence[tuple[Ids, Ids]], cost: Cost) -> list[float]:
+        """Per pair, a margin: above 0 if the first is more relevant, below 0 if the second is."""
+
+
+@runtime_checkable
+class ReadsAttention(Protocol):
+    """Reads attention, head by head."""
+
+    selection: Selection
+
+    def read_documents(
+        self, query_ids: Ids, documents: Sequence[Ids], cost: Cost, needed: Collection[str]
+    ) -> torch.Tensor:
+        """float32 [document, layer and head, reading]: `icr_rag.model.reading.READINGS`, 0 where
+        not ``needed``; (layer, head) pairs in ascending order of layers."""
+
+
+@runtime_checkable
+class KeepsStates(Protocol):
+    """Can keep what it encoded of documents."""
+
+    #: Where they are kept; None: its configuration keeps none.
+    states: DocumentStates | None
+
+    def bodies(self, documents: Sequence[Ids]) -> Sequence[Ids]:
+        """What is kept of documents, as `DocumentStates` takes it."""
+
+
+@runtime_checkable
+class AnswersTogether(Protocol):
+    """Scores the same documents for several queries in one pass."""
+
+    def score_queries(
+        self, queries: Sequence[Ids], documents: Sequence[Ids], cost: Cost
+    ) -> list[list[float]]:
+        """`Listwise.score` of each query."""
+
+
+def evictions(scorer: Scorer) -> int:
     """How many documents' kept states had to make room so far; 0 where none are kept."""
-    states = getattr(scorer, "states", None)
-    return 0 if states is None else int(states.evictions)
+    states = scorer.states if isinstance(scorer, KeepsStates) else None
+    return 0 if states is None else states.evictions

@@ -45,7 +45,7 @@ def document_score(tokens: torch.Tensor, token_mask: bool, aggregation: str) -> 
     return float(total)
 
 
-def document_lift(query: torch.Tensor, null: torch.Tensor, token_mask: bool) -> float:
+def document_log_ratio(query: torch.Tensor, null: torch.Tensor, token_mask: bool) -> float:
     """How much more a document is attended to for the query than for the null query.
 
     The logarithm of the ratio of both readings' sums over the tokens that `document_score` keeps:
@@ -55,7 +55,7 @@ def document_lift(query: torch.Tensor, null: torch.Tensor, token_mask: bool) -> 
         query, null: float32 [token] of one document.
 
     Returns:
-        The lift; 0.0 for a document without tokens.
+        The logarithm; 0.0 for a document without tokens.
     """
     if query.numel() == 0:
         return 0.0
@@ -90,11 +90,11 @@ def document_scores(
     ]
 
 
-def document_lifts(
+def document_log_ratios(
     query: torch.Tensor, null: torch.Tensor, spans: Sequence[Span], token_mask: bool
 ) -> list[float]:
-    """One `document_lift` per span."""
+    """One `document_log_ratio` per span."""
     return [
-        document_lift(query[span.start : span.end], null[span.start : span.end], token_mask)
+        document_log_ratio(query[span.start : span.end], null[span.start : span.end], token_mask)
         for span in spans
     ]

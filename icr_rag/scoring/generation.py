@@ -11,34 +11,24 @@ import time
 from collections.abc import Sequence
 
 from icr_rag.config import RerankerConfig
-from icr_rag.model.batch import PromptBatch
 from icr_rag.model.engine import Engine
-from icr_rag.model.generation import generate
-from icr_rag.scoring.base import Cost, Ids
+from icr_rag.model.greedy import generate
+from icr_rag.prompts.comparison import ComparisonPrompts
+from icr_rag.prompts.layout import PromptBatch
+from icr_rag.prompts.yes_no import YesNoPrompts
+from icr_rag.scoring.base import Cost, Ids, Scorer
 from icr_rag.scoring.likelihood import count_batch
 from icr_rag.scoring.parsing import parse_choice, parse_permutation, parse_yes_no
-from icr_rag.selection import first_stage_weight
-from icr_rag.templates import ComparisonPrompts, YesNoPrompts
 
 #: A label or a yes, with some room for "The answer is".
 _SHORT_ANSWER = 8
 
 
-class GenerationScorer:
-    """Judges documents by what the model writes about them.
-
-    Args:
-        engine: the model, with its LM head.
-        config: set_size, yes_no_template, prefill_chunk.
-        framework: any.
-    """
+class GenerationScorer(Scorer):
+    """Judges documents by what the model writes about them, in any framework."""
 
     def __init__(self, engine: Engine, config: RerankerConfig, framework: str) -> None:
-        self.engine = engine
-        self.config = config
-        self.framework = framework
-        self.layers: list[int] = []
-        self.first_stage_weight = first_stage_weight(config.fusion, 0.0)
+        super().__init__(engine, config, framework)
         self.together = {"pointwise": 1, "setwise": config.set_size}.get(framework, 2)
         with engine.lock:
             self.prompts: YesNoPrompts | ComparisonPrompts = (

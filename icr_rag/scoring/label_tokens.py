@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import torch
 
-from icr_rag.encoding import Encoder
-from icr_rag.model.forward import Tail
+from icr_rag.prompts.encoding import Encoder
+from icr_rag.prompts.layout import Tail
 
 
 class LabelTokens:

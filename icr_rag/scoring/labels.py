@@ -16,32 +16,21 @@ import torch
 from icr_rag.config import RerankerConfig
 from icr_rag.model.batch import run_batch
 from icr_rag.model.engine import Engine
-from icr_rag.scoring.base import Cost, Ids
+from icr_rag.prompts.comparison import ComparisonPrompts
+from icr_rag.scoring.base import Cost, Ids, Scorer
 from icr_rag.scoring.label_tokens import LabelTokens
 from icr_rag.scoring.likelihood import count_batch
-from icr_rag.selection import first_stage_weight
-from icr_rag.templates import ComparisonPrompts
 
 
-class LabelLikelihoodScorer:
-    """Compares documents by the likelihood of their labels.
-
-    Args:
-        engine: the model, with its LM head.
-        config: set_size, prefill_chunk.
-        framework: "pairwise", "setwise" or "listwise".
-    """
+class LabelLikelihoodScorer(Scorer):
+    """Compares documents by the likelihood of their labels: pairwise, setwise or listwise."""
 
     def __init__(self, engine: Engine, config: RerankerConfig, framework: str) -> None:
-        self.engine = engine
-        self.config = config
-        self.framework = framework
-        self.layers: list[int] = []
-        self.first_stage_weight = first_stage_weight(config.fusion, 0.0)
+        super().__init__(engine, config, framework)
         self.together = config.set_size if framework == "setwise" else 2
         self._labels: dict[int, LabelTokens] = {}
         with engine.lock:
-            self.prompts = ComparisonPrompts(engine.tokenizer, framework)
+            self.prompts: ComparisonPrompts = ComparisonPrompts(engine.tokenizer, framework)
 
     def score(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
         """Each document's label as the answer: its log-likelihood, comparable in this window."""

@@ -17,32 +17,23 @@ import torch
 
 from icr_rag.config import RerankerConfig
 from icr_rag.model.batch import run_batch
-from icr_rag.model.document_states import DocumentStates
 from icr_rag.model.engine import Engine
-from icr_rag.scoring.base import Cost, Ids
+from icr_rag.prompts.query_likelihood import QueryLikelihoodPrompts
+from icr_rag.prompts.yes_no import YesNoPrompts
+from icr_rag.scoring.base import Cost, Ids, Scorer
 from icr_rag.scoring.label_tokens import LabelTokens
-from icr_rag.selection import first_stage_weight
-from icr_rag.templates import QueryLikelihoodPrompts, YesNoPrompts
+from icr_rag.states.document_states import DocumentStates
+from icr_rag.states.opening import keep_states
+from icr_rag.states.per_document import over_states
 
 
-class QueryLikelihoodScorer:
-    """Scores each document by the likelihood of the query after it.
+class QueryLikelihoodScorer(Scorer):
+    """Scores each document by the likelihood of the query after it."""
 
-    Args:
-        engine: the model, with its LM head.
-        config: prefill_chunk.
-    """
-
-    framework = "pointwise"
-    together = 1
-
-    def __init__(self, engine: Engine, config: RerankerConfig) -> None:
-        self.engine = engine
-        self.config = config
-        self.layers: list[int] = []
-        self.first_stage_weight = first_stage_weight(config.fusion, 0.0)
+    def __init__(self, engine: Engine, config: RerankerConfig, framework: str) -> None:
+        super().__init__(engine, config, framework)
         with engine.lock:
-            self.prompts = QueryLikelihoodPrompts(engine.tokenizer)
+            self.prompts: QueryLikelihoodPrompts = QueryLikelihoodPrompts(engine.tokenizer)
             self.states = keep_all_layers(engine, config, self.prompts)
 
     def score_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
@@ -53,9 +44,9 @@ class QueryLikelihoodScorer:
         result = run_batch(
             self.engine,
             batch,
-            reduce=query_log_likelihood(query_ids),
+            reduce=QueryLogLikelihood(query_ids),
             chunk=self.config.prefill_chunk,
-            states=self.states,
+            keeping=over_states(self.states),
         )
         count_batch(cost, result.tokens, len(documents), started)
         return [float(output) for output in result.outputs]
@@ -65,24 +56,13 @@ class QueryLikelihoodScorer:
         return bodies_of(self.prompts, documents)
 
 
-class YesNoScorer:
-    """Scores each document by how much likelier "yes" is than "no".
+class YesNoScorer(Scorer):
+    """Scores each document by how much likelier "yes" is than "no"."""
 
-    Args:
-        engine: the model, with its LM head.
-        config: yes_no_template, prefill_chunk.
-    """
-
-    framework = "pointwise"
-    together = 1
-
-    def __init__(self, engine: Engine, config: RerankerConfig) -> None:
-        self.engine = engine
-        self.config = config
-        self.layers: list[int] = []
-        self.first_stage_weight = first_stage_weight(config.fusion, 0.0)
+    def __init__(self, engine: Engine, config: RerankerConfig, framework: str) -> None:
+        super().__init__(engine, config, framework)
         with engine.lock:
-            self.prompts = YesNoPrompts(engine.tokenizer, config.yes_no_template)
+            self.prompts: YesNoPrompts = YesNoPrompts(engine.tokenizer, config.yes_no_template)
             self._answers = LabelTokens(self.prompts, self.prompts.labels)
 
     def score_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
@@ -96,7 +76,7 @@ class YesNoScorer:
         return [float(yes - no) for yes, no in result.outputs]
 
 
-class query_log_likelihood:
+class QueryLogLikelihood:
     """Makes of logits the mean log-probability of the query's tokens.
 
     The row of the last token before the query gives its first token, and so on.
@@ -120,8 +100,6 @@ def keep_all_layers(
     """Where document states are kept for likelihood, which needs all layers; None: nowhere."""
     if config.document_states == "joint":
         return None
-    from icr_rag.scoring.kept_states import keep_states
-
     return keep_states(engine, config, prompts.head_ids, None)
 
 

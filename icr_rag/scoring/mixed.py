@@ -11,21 +11,16 @@ from collections.abc import Collection, Sequence
 
 import torch
 
-from icr_rag.model.document_states import DocumentStates
 from icr_rag.model.reading import READINGS
 from icr_rag.scoring.base import Cost, Ids
 from icr_rag.scoring.head_scores import standardise
-from icr_rag.scoring.likelihood import keep_all_layers, query_log_likelihood
+from icr_rag.scoring.likelihood import QueryLogLikelihood, keep_all_layers
 from icr_rag.scoring.pointwise_attention import PointwiseAttentionScorer
+from icr_rag.states.document_states import DocumentStates
 
 
 class MixedScorer(PointwiseAttentionScorer):
-    """Scores each document by query likelihood and attention together.
-
-    Args:
-        engine: the model, with its LM head.
-        config: what is read, null_query.
-    """
+    """Scores each document by query likelihood and attention together."""
 
     def _keep_states(self) -> DocumentStates | None:
         return keep_all_layers(self.engine, self.config, self.prompts)
@@ -34,9 +29,9 @@ class MixedScorer(PointwiseAttentionScorer):
         """One score per document, higher is better, relative to these documents."""
         likelihoods, readings = self.read(query_ids, documents, cost, self.selection.readings)
         own = standardise(likelihoods.double()) * self.selection.likelihood_weight
-        if self._weigh is None:
+        if self.weigh is None:
             return [float(value) for value in own]
-        attention = standardise(torch.tensor(self._weigh(readings), dtype=torch.float64))
+        attention = standardise(torch.tensor(self.weigh(readings), dtype=torch.float64))
         return [float(value) for value in own + attention]
 
     def read(
@@ -48,5 +43,5 @@ class MixedScorer(PointwiseAttentionScorer):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Query likelihoods [document] and readings [document, layer and head, reading], 0 where
         not ``needed``."""
-        result = self._run(query_ids, documents, cost, query_log_likelihood(query_ids), needed)
+        result = self._run(query_ids, documents, cost, QueryLogLikelihood(query_ids), needed)
         return torch.stack(result.outputs), torch.cat(result.readings)

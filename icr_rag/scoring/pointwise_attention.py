@@ -17,44 +17,29 @@ from collections.abc import Collection, Sequence
 import torch
 
 from icr_rag.config import RerankerConfig
-from icr_rag.model.batch import BatchResult, Reduce, run_batch
-from icr_rag.model.document_states import DocumentStates
+from icr_rag.model.batch import run_batch
 from icr_rag.model.engine import Engine
-from icr_rag.model.reading import READINGS, WITH_NULL
+from icr_rag.model.reading import READINGS
+from icr_rag.model.runner import BatchResult, Reduce
+from icr_rag.prompts.query_likelihood import QueryLikelihoodPrompts
+from icr_rag.scoring.attention import AttentionScorer
 from icr_rag.scoring.base import Cost, Ids
-from icr_rag.scoring.head_scores import HeadScores
 from icr_rag.scoring.likelihood import bodies_of, count_batch
-from icr_rag.selection import select_heads
-from icr_rag.templates import QueryLikelihoodPrompts
+from icr_rag.states.document_states import DocumentStates
+from icr_rag.states.opening import keep_states
+from icr_rag.states.per_document import over_states
 
 
-class PointwiseAttentionScorer:
-    """Scores each document by how much the query's tokens attend to it.
+class PointwiseAttentionScorer(AttentionScorer):
+    """Scores each document by how much the query's tokens attend to it."""
 
-    Args:
-        engine: the model.
-        config: what to read and how to calibrate it.
-    """
-
-    framework = "pointwise"
-    together = 1
-
-    def __init__(self, engine: Engine, config: RerankerConfig) -> None:
-        self.engine = engine
-        self.config = config
-        self.selection = select_heads(config, engine.text_config)
-        self.layers = self.selection.layers
-        self.first_stage_weight = self.selection.first_stage_weight
-        weights = self.selection.weights
-        self._weigh: HeadScores | None = None
-        if weights is not None:
-            heads = engine.text_config.num_attention_heads
-            self._weigh = HeadScores(weights, self.selection.heads, heads)
-        # The null query's rows are run only where a reading compares with them.
-        compares = not WITH_NULL.isdisjoint(self.selection.readings)
-        null_query = config.null_query if config.calibration == "null" and compares else None
+    def __init__(self, engine: Engine, config: RerankerConfig, framework: str) -> None:
+        super().__init__(engine, config, framework)
         with engine.lock:
-            self.prompts = QueryLikelihoodPrompts(engine.tokenizer, null_query)
+            # The null query's rows are run only where a reading compares with them.
+            self.prompts: QueryLikelihoodPrompts = QueryLikelihoodPrompts(
+                engine.tokenizer, self.compared_null_query
+            )
             self.states = self._keep_states()
 
     def score_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
@@ -65,15 +50,21 @@ class PointwiseAttentionScorer:
         readings = torch.cat(
             self._run(query_ids, documents, cost, readings=self.selection.readings).readings
         )
-        if self._weigh is None:
+        if self.weigh is None:
             column = READINGS.index("calibrated")
             scores: list[float] = readings[:, :, column].sum(dim=1).tolist()
             return scores
-        return self._weigh(readings)
+        return self.weigh(readings)
 
-    def read_documents(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> torch.Tensor:
-        """`icr_rag.model.reading.READINGS`: float32 [document, layer and head, reading]."""
-        return torch.cat(self._run(query_ids, documents, cost).readings)
+    def read_documents(
+        self,
+        query_ids: Ids,
+        documents: Sequence[Ids],
+        cost: Cost,
+        needed: Collection[str] = READINGS,
+    ) -> torch.Tensor:
+        """See `icr_rag.scoring.base.ReadsAttention`."""
+        return torch.cat(self._run(query_ids, documents, cost, readings=needed).readings)
 
     def _run(
         self,
@@ -93,7 +84,7 @@ class PointwiseAttentionScorer:
             readings=readings,
             reduce=reduce,
             chunk=self.config.prefill_chunk,
-            states=self.states,
+            keeping=over_states(self.states),
         )
         count_batch(cost, result.tokens, len(documents), started)
         return result
@@ -105,6 +96,4 @@ class PointwiseAttentionScorer:
     def _keep_states(self) -> DocumentStates | None:
         if self.config.document_states == "joint":
             return None
-        from icr_rag.scoring.kept_states import keep_states
-
         return keep_states(self.engine, self.config, self.prompts.head_ids, self.layers[-1])

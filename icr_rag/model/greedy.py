@@ -13,8 +13,9 @@ import torch
 
 from icr_rag.model import tap
 from icr_rag.model.anatomy import Way
-from icr_rag.model.batch import PromptBatch, causal_view
-from icr_rag.model.forward import check_seen, input_device, within_memory
+from icr_rag.model.passes import check_seen, input_device, within_memory
+from icr_rag.model.runner import causal_view
+from icr_rag.prompts.layout import PromptBatch
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
+from icr_rag.arguments import check_documents, check_query
+from icr_rag.calls.candidates import Candidates
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import brief
-from icr_rag.inputs import RankInputs, check_documents, check_query
-from icr_rag.scoring.base import Cost
+from icr_rag.scoring.base import AnswersTogether, Cost, Ids, Listwise, Scorer
 from icr_rag.types import Document, DocumentLike, Ranking
 
 logger = logging.getLogger(__name__)
@@ -23,8 +23,8 @@ TOGETHER = 16
 
 def rank_lists(
     config: RerankerConfig,
-    make_scorer: Callable[[], Any],
-    rank: Callable[[str, list[Document], Any], Ranking],
+    make_scorer: Callable[[], Scorer],
+    rank: Callable[[str, list[Document], Scorer | None], Ranking],
     queries: Sequence[str],
     lists: Sequence[Sequence[DocumentLike]],
 ) -> list[Ranking]:
@@ -40,7 +40,7 @@ def rank_lists(
     given = [check_documents(documents) for documents in lists]
     rankings: dict[int, Ranking] = {}
     for places in _same_contents(given):
-        scorer = None
+        scorer: Scorer | None = None
         if len(places) > 1 and config.document_states != "joint":
             asked = [queries[place] for place in places]
             try:
@@ -68,25 +68,25 @@ def _same_contents(lists: Sequence[list[Document]]) -> Iterator[list[int]]:
 
 
 def answer_together(
-    scorer: Any, config: RerankerConfig, queries: Sequence[str], documents: list[Document]
-) -> Any:
+    scorer: Scorer, config: RerankerConfig, queries: Sequence[str], documents: list[Document]
+) -> Scorer:
     """A scorer that knows the scores of these queries; the scorer itself where it must ask.
 
     Args:
         scorer: of the configuration.
-        config: what `RankInputs` looks at, window.
+        config: window, max_query_tokens.
         queries: several, over the same documents.
         documents: in input order.
     """
     for query in queries:
         check_query(query)
     readable = any(document.content.strip() for document in documents)
-    if len(queries) < 2 or not readable or not hasattr(scorer, "score_queries"):
+    if len(queries) < 2 or not readable or not isinstance(scorer, AnswersTogether):
         return scorer
-    inputs = RankInputs(scorer, config, queries[0], documents)
-    ids = inputs.token_ids
+    candidates = Candidates(scorer, queries[0], documents)
+    ids = candidates.token_ids
     in_one = config.window is None or config.window >= len(ids)
-    if not ids or not in_one or not inputs.fits(range(len(ids))):
+    if not ids or not in_one or not candidates.fits(range(len(ids))):
         return scorer
     with scorer.engine.lock:
         encoded = [scorer.prompts.encode_query(query) for query in queries]
@@ -98,35 +98,37 @@ def answer_together(
     return _Answered(scorer, wanted, ids, scores, cost)
 
 
-class _Answered:
-    """A scorer that has been asked before."""
+class _Answered(Scorer):
+    """A listwise scorer that has been asked before."""
 
     def __init__(
         self,
-        scorer: Any,
-        queries: Sequence[Sequence[int]],
-        documents: Sequence[Sequence[int]],
+        scorer: Scorer,
+        queries: Sequence[Ids],
+        documents: Sequence[Ids],
         scores: Sequence[list[float]],
         cost: Cost,
     ) -> None:
+        super().__init__(scorer.engine, scorer.config, scorer.framework)
+        self.prompts = scorer.prompts
+        self.layers = scorer.layers
+        self.first_stage_weight = scorer.first_stage_weight
+        self.together = scorer.together
+        self.capacity = scorer.capacity
         self._scorer = scorer
         self._documents = [list(own) for own in documents]
         self._scores = {tuple(q): own for q, own in zip(queries, scores, strict=True)}
         self._cost = cost
         self._left = len(queries)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._scorer, name)
-
-    def score(
-        self, query_ids: Sequence[int], documents: Sequence[Sequence[int]], cost: Cost
-    ) -> list[float]:
+    def score(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
         """As the scorer's own; each query is given its share of what the pass cost."""
         known = self._scores.get(tuple(query_ids))
         if known is None or [list(own) for own in documents] != self._documents:
             # Cut differently, because another query leaves another room.
-            scores: list[float] = self._scorer.score(query_ids, documents, cost)
-            return scores
+            if not isinstance(self._scorer, Listwise):
+                raise TypeError(f"{type(self._scorer).__name__} scores no window")
+            return self._scorer.score(query_ids, documents, cost)
         share = self._cost.tokens // max(1, self._left)
         self._cost.tokens -= share
         cost.tokens += share

@@ -7,65 +7,57 @@ it finds best is read again with nothing kept, so that the documents may see eac
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
+from icr_rag.calls.candidates import Candidates
 from icr_rag.config import RerankerConfig
 from icr_rag.frameworks.result import WindowedScores
-from icr_rag.inputs import RankInputs
+from icr_rag.frameworks.run import rank_windows
+from icr_rag.scoring.base import Cost, Scorer
 from icr_rag.types import Document
-
-if TYPE_CHECKING:
-    from icr_rag.scoring.base import Cost
-
-_SETTINGS = ("document_states", "states_memory", "states_dir", "states_dtype", "cascade",
-             "cascade_framework", "profile", "reading", "likelihood")  # fmt: skip
-_LISTWISE = ("instruction", "double_query", "order", "window", "stride")
 
 
 def second_config(config: RerankerConfig) -> RerankerConfig | None:
     """The settings of the second reading: attention with nothing kept; None: there is none."""
     if config.cascade is None:
         return None
-    listwise = config.cascade_framework == "listwise"
-    changed = _SETTINGS if listwise else (*_SETTINGS, *_LISTWISE)
-    fields = type(config).model_fields
-    defaults = {name: fields[name].default for name in changed}
-    framework = config.cascade_framework
-    return config.replace(**{**defaults, "scoring": "attention", "framework": framework})
+    return config.switched(
+        scoring="attention",
+        framework=config.cascade_framework,
+        document_states="joint",
+        cascade=None,
+        cascade_framework="listwise",
+        profile=None,
+        reading="auto",
+    )
 
 
 def read_again(
-    scorer: Any,
-    config: RerankerConfig,
+    scorer: Scorer,
     ranked: WindowedScores,
     query: str,
-    inputs: RankInputs,
+    candidates: Candidates,
     documents: Sequence[Document],
+    most: int,
     cost: Cost,
 ) -> tuple[WindowedScores, set[int]]:
     """The best documents of a ranking in the order of a second reading.
 
     Args:
         scorer: of `second_config`.
-        config: of the first reading.
-        ranked: the distinct documents of ``inputs``, ranked by the first.
+        ranked: the distinct documents of ``candidates``.
         documents: the call's input.
+        most: how many are read again.
         cost: added to.
 
     Returns:
         The ranking, and the input positions of documents that were cut for the second reading.
     """
-    from icr_rag.frameworks.run import rank_inputs
-
-    second = second_config(config)
-    if second is None:
-        return ranked, set()
-    chosen = ranked.order[: config.cascade]
-    best = [documents[inputs.owner.index(unique)] for unique in chosen]
-    own = RankInputs(scorer, second, query, best)
-    again = rank_inputs(scorer, second, own, cost)
+    chosen = ranked.order[:most]
+    best = [documents[candidates.owner.index(unique)] for unique in chosen]
+    own = Candidates(scorer, query, best)
+    again = rank_windows(scorer, scorer.config, own.query_ids, own.token_ids, own.fits, cost)
     cut = {chosen[place] for place in own.truncated}
-    places = {index for index, unique in enumerate(inputs.owner) if unique in cut}
+    places = {index for index, unique in enumerate(candidates.owner) if unique in cut}
     return on_top(ranked, chosen, again), places
 
 

@@ -1,38 +1,20 @@
-"""A call's input: checked, tokenised, each content once, cut where it must be and said so."""
+"""A call's candidates as token ids: each content once, cut where it must be and said so."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
-from icr_rag.config import RerankerConfig
 from icr_rag.errors import InputError, PromptTooLongError, shown
-from icr_rag.ranking import Scored, below
-from icr_rag.types import Document, as_document
-
-if TYPE_CHECKING:
-    from icr_rag.scoring.base import Scorer
-
-
-def check_query(query: Any) -> None:
-    """Raise `InputError` unless ``query`` is a string that is not blank."""
-    if not isinstance(query, str):
-        raise InputError(f"the query is a {type(query).__name__}; it must be a str")
-    if not query.strip():
-        raise InputError(f"the query is blank ({shown(query)}); give the question to rank for")
+from icr_rag.frameworks.result import WindowedScores
+from icr_rag.model.limits import context_length, reach
+from icr_rag.order import below
+from icr_rag.ranking import Scored
+from icr_rag.scoring.base import Scorer
+from icr_rag.types import Document
 
 
-def check_documents(documents: Any) -> list[Document]:
-    """The documents as `Document` objects, or an `InputError` that names the wrong one."""
-    if isinstance(documents, (str, bytes)) or not isinstance(documents, Sequence):
-        raise InputError(
-            f"documents is a {type(documents).__name__}; give a list of str, Document or mappings"
-        )
-    return [as_document(document, index) for index, document in enumerate(documents)]
-
-
-class RankInputs:
+class Candidates:
     """A call's query and documents as token ids: each content once, cut where it must be.
 
     Attributes:
@@ -48,7 +30,6 @@ class RankInputs:
     def __init__(
         self,
         scorer: Scorer,
-        config: RerankerConfig,
         query: str,
         documents: Sequence[Document],
         *,
@@ -57,11 +38,12 @@ class RankInputs:
         """Tokenise and cut.
 
         Args:
+            scorer: by whose prompts and settings inputs are measured.
+            query, documents: checked.
             within_reach: documents must be seen by the layers that are read; False: what these
                 do not see may be in the prompt.
         """
-        from icr_rag.model.limits import context_length, reach
-
+        config = scorer.config
         self._prompts = scorer.prompts
         place: dict[str, int] = {}
         self.owner: list[int | None] = []
@@ -92,7 +74,7 @@ class RankInputs:
         self.budget: int = min(limits) if limits else 2**31
         self._overhead = self._prompts.overhead(self.query_ids)
         # Documents that stand side by side do not use up the model's context.
-        self._capacity: int = getattr(scorer, "capacity", self.budget)
+        self._capacity = self.budget if scorer.capacity is None else scorer.capacity
 
         # So many documents must fit in one prompt: windows could not slide with fewer than two.
         together = scorer.together
@@ -125,15 +107,13 @@ class RankInputs:
         """Whether these documents fit in one prompt."""
         return self.cost(items) <= self._capacity
 
-    def spread(
-        self, order: Sequence[int], scores: Sequence[float], groups: Sequence[int]
-    ) -> Scored:
-        """Order, scores and groups of the distinct contents, for the input documents."""
-        blank_score = below(scores)
-        all_scores = [blank_score if u is None else scores[u] for u in self.owner]
-        all_groups = [-1 if u is None else groups[u] for u in self.owner]
-        rank = {unique: place for place, unique in enumerate(order)}
-        last = len(order)
+    def spread(self, ranked: WindowedScores) -> Scored:
+        """The ranking of the distinct contents, for the input documents."""
+        blank_score = below(ranked.scores)
+        all_scores = [blank_score if u is None else ranked.scores[u] for u in self.owner]
+        all_groups = [-1 if u is None else ranked.groups[u] for u in self.owner]
+        rank = {unique: place for place, unique in enumerate(ranked.order)}
+        last = len(ranked.order)
         all_order = sorted(
             range(len(self.owner)),
             key=lambda index: last if (u := self.owner[index]) is None else rank[u],

@@ -15,49 +15,38 @@ from collections.abc import Collection, Sequence
 import torch
 
 from icr_rag.config import RerankerConfig
-from icr_rag.model.blind_tail import DocumentKeys, run_blind_tail
-from icr_rag.model.document_states import DocumentStates
 from icr_rag.model.engine import Engine
-from icr_rag.model.forward import SMALLEST_CHUNK, check_finite, input_device, within_memory
-from icr_rag.model.reading import READINGS, WITH_NULL, DocumentReader, TokenReader
-from icr_rag.model.shared_tail import IndependentPrompt, run_shared_tail
-from icr_rag.prompts import IndependentPrompts
+from icr_rag.model.passes import SMALLEST_CHUNK, check_finite, input_device, within_memory
+from icr_rag.model.reading import READINGS, DocumentReader, TokenReader
+from icr_rag.prompts.independent import IndependentPrompts
+from icr_rag.prompts.layout import Ids, IndependentPrompt
+from icr_rag.scoring.attention import AttentionScorer
 from icr_rag.scoring.base import Cost
-from icr_rag.scoring.calibration import document_lifts, document_scores
-from icr_rag.scoring.head_scores import HeadScores
-from icr_rag.scoring.kept_states import keep_keys, keep_states
-from icr_rag.selection import select_heads
+from icr_rag.states.blind_tail import DocumentKeys, run_blind_tail
+from icr_rag.states.document_states import DocumentStates
+from icr_rag.states.opening import keep_keys, keep_states
+from icr_rag.states.shared_tail import run_shared_tail
 
 #: Tokens of documents that one tail sees at most; longer lists go through windows.
 CAPACITY = 65_536
 
 
-class SharedTailScorer:
-    """Scores a list of documents by how much the query's tokens attend to them.
-
-    Args:
-        engine: the model.
-        config: what to read and how to calibrate it.
-    """
+class IndependentAttentionScorer(AttentionScorer):
+    """Scores a list of documents by how much the query's tokens attend to them."""
 
     #: Documents do not share positions: each must fit by itself.
     together = 1
 
-    def __init__(self, engine: Engine, config: RerankerConfig) -> None:
-        self.engine = engine
-        self.config = config
-        self.selection = select_heads(config, engine.text_config)
-        self.framework = self.selection.framework
-        self.layers = self.selection.layers
-        self.first_stage_weight = self.selection.first_stage_weight
+    def __init__(self, engine: Engine, config: RerankerConfig, framework: str) -> None:
+        super().__init__(engine, config, framework)
         self.capacity = CAPACITY if config.token_budget is None else config.token_budget
-        weights = self.selection.weights
-        # The null query's rows are run only where a reading compares with them.
-        compares = not WITH_NULL.isdisjoint(self.selection.readings)
-        null_query = config.null_query if config.calibration == "null" and compares else None
         with engine.lock:
-            self.prompts = IndependentPrompts(
-                engine.tokenizer, config.instruction, config.double_query, null_query
+            # The null query's rows are run only where a reading compares with them.
+            self.prompts: IndependentPrompts = IndependentPrompts(
+                engine.tokenizer,
+                config.instruction,
+                config.double_query,
+                self.compared_null_query,
             )
             head_ids = self.prompts.head_ids
             if config.document_states == "blind":
@@ -66,54 +55,45 @@ class SharedTailScorer:
                 )
             else:
                 self.states = keep_states(engine, config, head_ids, self.layers[-1])
-        self._weigh: HeadScores | None = None
-        if weights is not None:
-            heads = engine.text_config.num_attention_heads
-            self._weigh = HeadScores(weights, self.selection.heads, heads)
 
-    def score(
-        self, query_ids: Sequence[int], documents: Sequence[Sequence[int]], cost: Cost
-    ) -> list[float]:
+    def score(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
         """One score per document, higher is better, comparable within this call only."""
         return self.score_queries([query_ids], documents, cost)[0]
 
     def score_queries(
         self,
-        queries: Sequence[Sequence[int]],
-        documents: Sequence[Sequence[int]],
+        queries: Sequence[Ids],
+        documents: Sequence[Ids],
         cost: Cost,
     ) -> list[list[float]]:
         """`score` of each query over the same documents: one pass for all of them."""
         started = time.perf_counter()
         prompt = self.prompts.build_independent(queries, documents)
         built = time.perf_counter()
-        if self._weigh is None:
+        if self.weigh is None:
             scores = self._published(prompt, len(queries), cost)
         else:
             found = self._read(prompt, len(queries), cost, self.selection.readings)
-            scores = [self._weigh(own) for own in found]
+            scores = [self.weigh(own) for own in found]
         cost.windows += len(queries)
         cost.calls += 1
         cost.seconds["prompt"] += built - started
         cost.seconds["forward"] += time.perf_counter() - built
         return scores
 
-    def build(
-        self, query_ids: Sequence[int], documents: Sequence[Sequence[int]]
-    ) -> IndependentPrompt:
-        """The prompt, with spans in the order of ``documents``."""
-        return self.prompts.build_independent([query_ids], documents)
-
-    def read_documents(self, prompt: IndependentPrompt, cost: Cost | None = None) -> torch.Tensor:
-        """`icr_rag.model.reading.READINGS`: float32 [document, layer and head, reading]."""
-        return self._read(prompt, 1, cost, READINGS)[0]
+    def read_documents(
+        self,
+        query_ids: Ids,
+        documents: Sequence[Ids],
+        cost: Cost,
+        needed: Collection[str] = READINGS,
+    ) -> torch.Tensor:
+        """See `icr_rag.scoring.base.ReadsAttention`."""
+        prompt = self.prompts.build_independent([query_ids], documents)
+        return self._read(prompt, 1, cost, needed)[0]
 
     def _read(
-        self,
-        prompt: IndependentPrompt,
-        queries: int,
-        cost: Cost | None,
-        needed: Collection[str],
+        self, prompt: IndependentPrompt, queries: int, cost: Cost, needed: Collection[str]
     ) -> list[torch.Tensor]:
         """Readings of every query, 0 where not ``needed``."""
         reader = DocumentReader(
@@ -131,7 +111,7 @@ class SharedTailScorer:
             result.append(torch.cat(found, dim=1))
         return result
 
-    def bodies(self, documents: Sequence[Sequence[int]]) -> list[list[int]]:
+    def bodies(self, documents: Sequence[Ids]) -> list[list[int]]:
         """What is kept of documents, as `DocumentStates` takes it."""
         return [self.prompts.body(ids) for ids in documents]
 
@@ -145,16 +125,10 @@ class SharedTailScorer:
             check_finite(readings, self.engine.decoder, self.layers)
             summed.append(torch.stack(readings).sum(dim=0)[: prompt.length])
         null = summed[queries] if len(summed) > queries else None
-        mask = self.config.token_mask
-        if self.config.score_mode == "lift" and null is not None:
-            return [document_lifts(query, null, prompt.spans, mask) for query in summed[:queries]]
-        kind = self.config.aggregation
-        return [
-            document_scores(query, null, prompt.spans, mask, kind) for query in summed[:queries]
-        ]
+        return [self.published_scores(own, null, prompt.spans) for own in summed[:queries]]
 
     def _run(
-        self, prompt: IndependentPrompt, reader: TokenReader | DocumentReader, cost: Cost | None
+        self, prompt: IndependentPrompt, reader: TokenReader | DocumentReader, cost: Cost
     ) -> None:
         def call(_: int) -> int:
             if isinstance(self.states, DocumentKeys):
@@ -166,5 +140,4 @@ class SharedTailScorer:
             device = input_device(self.engine.decoder)
             # A tail is not run in chunks: what does not fit is an error that says so.
             tokens, _ = within_memory(call, SMALLEST_CHUNK, what, device)
-        if cost is not None:
-            cost.tokens += tokens
+        cost.tokens += tokens

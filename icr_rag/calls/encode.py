@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from icr_rag.config import RerankerConfig
+from icr_rag.errors import ConfigError
+from icr_rag.model.limits import context_length, reach
+from icr_rag.scoring.base import KeepsStates, Scorer
 from icr_rag.states.store import state_key
 from icr_rag.types import Document, Encoded
 
@@ -15,8 +16,7 @@ _BATCH = 16
 
 
 def encode_ahead(
-    scorer: Any,
-    config: RerankerConfig,
+    scorer: Scorer,
     documents: Sequence[Document],
     progress: Callable[[int, int], None] | None = None,
 ) -> Encoded:
@@ -24,9 +24,11 @@ def encode_ahead(
 
     Documents are tokenised and cut as in a ranking, so that a ranking finds them.
 
+    Raises:
+        ConfigError: if the scorer keeps nothing.
+
     Args:
-        scorer: one that keeps document states.
-        config: max_document_tokens, token_budget.
+        scorer: one that keeps document states, and whose settings say how they are cut.
         documents: not changed.
         progress: called with (finished, all) distinct documents.
     """
@@ -36,9 +38,13 @@ def encode_ahead(
         if document.content.strip():
             owners.setdefault(document.content, []).append(index)
     contents = list(owners)
-    limit = _longest(scorer, config)
-    new = tokens = 0
+    if not isinstance(scorer, KeepsStates) or scorer.states is None:
+        raise ConfigError(
+            "encode needs document_states='independent'; with 'joint' nothing can be kept"
+        )
     states = scorer.states
+    limit = _longest(scorer)
+    new = tokens = 0
     known = states.evictions
     keys: set[str] = set()
     truncated: list[int] = []
@@ -70,10 +76,9 @@ def encode_ahead(
     )
 
 
-def _longest(scorer: Any, config: RerankerConfig) -> int:
+def _longest(scorer: Scorer) -> int:
     """Tokens of a document that fit beside a short query; rankings may have to cut deeper."""
-    from icr_rag.model.limits import context_length, reach
-
+    config = scorer.config
     text_config = scorer.engine.text_config
     known = (config.token_budget, context_length(text_config), reach(text_config, scorer.layers))
     limits = [n for n in known if n is not None]

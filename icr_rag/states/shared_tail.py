@@ -3,55 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from icr_rag.model import tap
-from icr_rag.model.document_states import DocumentStates, gather_list
-from icr_rag.model.forward import Tail, check_read, input_device, run_pass
+from icr_rag.model.engine import Engine
+from icr_rag.model.passes import check_read, input_device, run_pass
 from icr_rag.model.reading import DocumentReader, TokenReader
 from icr_rag.model.view import make_view
+from icr_rag.prompts.layout import IndependentPrompt
+from icr_rag.states.document_states import DocumentStates
+from icr_rag.states.gather import gather_list
 
 if TYPE_CHECKING:
-    from icr_rag.types import Span
-
-
-@dataclass(frozen=True)
-class IndependentPrompt:
-    """Documents that do not see each other, and tails that see all of them.
-
-    Attributes:
-        head_ids: beginning, which every document sees.
-        bodies: token ids of each document with what separates it from the next, in the order
-            in which they stand in the cache.
-        spans: one half-open span per document, in the order in which they were given, on the axis
-            head + all bodies.
-        stem_ids: what both tails begin with, run once.
-        tails: the query's and, if there is one, the null query's.
-    """
-
-    head_ids: Sequence[int]
-    bodies: Sequence[Sequence[int]]
-    spans: Sequence[Span]
-    stem_ids: Sequence[int]
-    tails: Sequence[Tail]
-
-    @property
-    def length(self) -> int:
-        """Tokens of head and documents."""
-        return len(self.head_ids) + sum(map(len, self.bodies))
-
-    @property
-    def tail_tokens(self) -> int:
-        """Tokens that a query costs when all documents' states are there."""
-        return len(self.stem_ids) + sum(int(tail.rows.stop) for tail in self.tails)
+    pass
 
 
 @torch.inference_mode()
 def run_shared_tail(
-    engine: Any,
+    engine: Engine,
     states: DocumentStates,
     prompt: IndependentPrompt,
     layers: Sequence[int],

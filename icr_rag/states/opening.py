@@ -10,9 +10,9 @@ from typing import Any
 
 import icr_rag
 from icr_rag.config import RerankerConfig
-from icr_rag.model.blind_tail import DocumentKeys
-from icr_rag.model.document_states import DocumentStates
 from icr_rag.model.engine import Engine
+from icr_rag.states.blind_tail import DocumentKeys
+from icr_rag.states.document_states import DocumentStates
 from icr_rag.states.store import StateStore, namespace
 
 #: Rerankers on the same weights share what is kept, as long as one of them lives.

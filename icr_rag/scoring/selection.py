@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from icr_rag.config import RerankerConfig
+from icr_rag.config_checks import check_readings
 from icr_rag.errors import ConfigError
+from icr_rag.methods import resolve_framework
 from icr_rag.presets import auto_layers, preset_profile
 from icr_rag.profiles import HeadWeight, Profile, Shape
-from icr_rag.scoring.registry import resolve_framework
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Selection:
         heads: layer -> heads read, None for all of that layer.
         weights: weighted readings; None for ICR's own sum over all that is read.
         likelihood_weight: of the query likelihood in mixed scoring, beside attention's 1.
-        first_stage_weight: of the given order, beside the score's 1; 0: none.
+        first_stage_weight: of the first stage beside the score's 1, as the profile has it; 0: none.
         source: where the selection comes from, as a clause.
     """
 
@@ -45,8 +46,6 @@ class Selection:
 
 #: Weight of query likelihood beside attention's 1 where no profile says better; docs/study.md.
 LIKELIHOOD_WEIGHT = 2.0
-#: Weight of the given order beside the score's 1 with ``fusion="prior"``, likewise.
-FIRST_STAGE_WEIGHT = 0.3
 
 
 def select_heads(config: RerankerConfig, text_config: Any) -> Selection:
@@ -77,7 +76,10 @@ def select_heads(config: RerankerConfig, text_config: Any) -> Selection:
     if profile is not None:
         framework = profile.framework if config.framework == "auto" else config.framework
         if profile.heads:
-            return _of_weights(framework, profile, config, source)
+            if config.profile is not None:
+                readings = {item.reading for item in profile.heads}
+                check_readings(config, readings, own_sum=False)
+            return _of_weights(framework, profile, source)
     if profile is not None and profile.layers is not None:
         first, last = profile.layers
         pairs: Any = [
@@ -96,18 +98,21 @@ def select_heads(config: RerankerConfig, text_config: Any) -> Selection:
     found = _uniform(framework, config, pairs, text_config.num_attention_heads, source)
     if profile is None:
         return found
+    if config.profile is not None:
+        check_readings(config, found.readings, own_sum=found.weights is None)
     # A profile of layers alone has the other weights too.
     return replace(
         found,
         likelihood_weight=profile.likelihood_weight,
-        first_stage_weight=first_stage_weight(config.fusion, profile.first_stage_weight),
+        first_stage_weight=profile.first_stage_weight,
     )
 
 
-#: Settings of ICR's own sum. Who changes one asks for that sum, not for weighted heads.
-_OWN_SUM = ("aggregation", "token_mask", "calibration")
-#: Settings of ICR's own prompt with all documents.
-_OWN_PROMPT = ("instruction", "double_query", "order", "window", "stride")
+#: Settings of attention as ICR adds it up. Who changes one asks for that sum, not for weighted
+#: heads.
+_ADDED_UP = ("aggregation", "token_mask", "calibration", "null_query")
+#: Settings of ICR's prompt with all documents.
+_JOINT_PROMPT = ("instruction", "double_query", "order", "window", "stride")
 
 
 def _leaves_the_choice(config: RerankerConfig) -> bool:
@@ -117,7 +122,7 @@ def _leaves_the_choice(config: RerankerConfig) -> bool:
     fields = type(config).model_fields
     return all(
         getattr(config, name) == fields[name].default
-        for name in ("layers", "heads", "reading", *_OWN_SUM, *_OWN_PROMPT)
+        for name in ("layers", "heads", "reading", *_ADDED_UP, *_JOINT_PROMPT)
     )
 
 
@@ -163,7 +168,6 @@ def _uniform(
     heads: dict[int, list[int] | None] = {
         layer: [head for at, head in pairs if at == layer] for layer in layers
     }
-    prior = first_stage_weight(config.fusion, 0.0)
     # Reading all heads of a layer at once is cheaper.
     heads = {
         k: None if chosen and len(chosen) == head_count else chosen for k, chosen in heads.items()
@@ -172,34 +176,30 @@ def _uniform(
     if reading == "auto":
         reading = "log_mass" if config.scoring == "mixed" else "calibrated"
     if reading == "calibrated" and config.scoring == "attention":
-        return Selection(framework, layers, heads, None, source, 0.0, prior)
+        return Selection(framework, layers, heads, None, source)
     weight = 1.0 / len(pairs)
     weights = tuple(
         HeadWeight(layer=layer, head=head, reading=reading, weight=weight)
         for layer, head in sorted(pairs)
     )
-    return Selection(framework, layers, heads, weights, source, LIKELIHOOD_WEIGHT, prior)
+    return Selection(framework, layers, heads, weights, source, LIKELIHOOD_WEIGHT)
 
 
-def _of_weights(framework: str, profile: Profile, config: RerankerConfig, source: str) -> Selection:
+def _of_weights(framework: str, profile: Profile, source: str) -> Selection:
     layers = sorted({item.layer for item in profile.heads})
     heads: dict[int, list[int] | None] = {
         layer: sorted({item.head for item in profile.heads if item.layer == layer})
         for layer in layers
     }
-    prior = first_stage_weight(config.fusion, profile.first_stage_weight)
     return Selection(
-        framework, layers, heads, profile.heads, source, profile.likelihood_weight, prior
+        framework,
+        layers,
+        heads,
+        profile.heads,
+        source,
+        profile.likelihood_weight,
+        profile.first_stage_weight,
     )
-
-
-def first_stage_weight(fusion: str, of_profile: float) -> float:
-    """Weight of the given order for a setting of ``fusion``."""
-    if fusion == "auto":
-        return of_profile
-    if fusion == "prior":
-        return FIRST_STAGE_WEIGHT if of_profile == 0 else of_profile
-    return 0.0
 
 
 def _checked(profile: Profile, config: RerankerConfig, text_config: Any) -> Profile:

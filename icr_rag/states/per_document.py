@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
-from icr_rag.model.batch import Runner
-from icr_rag.model.document_states import DocumentStates, gather_batch
+from icr_rag.model.batch import MakeRunner
+from icr_rag.model.runner import Runner, Task
+from icr_rag.states.document_states import DocumentStates
+from icr_rag.states.gather import gather_batch
 
 #: Columns held at once, as a multiple of the tokens that may be run at once: few of them are run.
 _WIDER = 4
+
+
+def over_states(states: DocumentStates | None) -> MakeRunner | None:
+    """What `run_batch` is to run a batch by: with these states, or, without any, as ever.
+
+    Args:
+        states: made for the batch's head and the layers that are read. Bodies are run up to their
+            last token, each by itself and once, and the rest as a batch of short tails.
+    """
+    return None if states is None else partial(StatesRunner, states)
 
 
 class StatesRunner(Runner):
@@ -20,10 +33,9 @@ class StatesRunner(Runner):
     The last token of a body is run with the tails, for its logits give the tails' first token.
     """
 
-    def __init__(self, *arguments: Any) -> None:
-        *others, states = arguments
-        super().__init__(*others)
-        self.states: DocumentStates = states
+    def __init__(self, states: DocumentStates, task: Task, size: int) -> None:
+        super().__init__(task, size)
+        self.states = states
         self.encoded = 0
 
     def _head(self) -> Any:

@@ -19,13 +19,11 @@ construction; tokenising the whole string would merge characters across segments
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from icr_rag.encoding import Encoder
 from icr_rag.errors import ConfigError
-from icr_rag.model.forward import Tail
-from icr_rag.model.shared_tail import IndependentPrompt
+from icr_rag.prompts.encoding import Encoder
+from icr_rag.prompts.layout import Prompt, Tail
 from icr_rag.types import Span
 
 #: instruction name -> (sentence, label before the query)
@@ -43,38 +41,7 @@ INSTRUCTIONS = {
 _OPENING = "Here are some paragraphs:\n\n"
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """A prompt whose tails share one prefix.
-
-    Attributes:
-        prefix_ids: chat header, documents and, without ``double_query``, the instruction.
-        spans: one half-open span in ``prefix_ids`` per document, in the order given to `build`.
-        query: the tail with the query.
-        null: the tail with the content-free query, if there is one.
-    """
-
-    prefix_ids: list[int]
-    spans: list[Span]
-    query: Tail
-    null: Tail | None
-
-    @property
-    def tails(self) -> list[Tail]:
-        """The query's tail and, if there is one, the null tail."""
-        return [self.query] if self.null is None else [self.query, self.null]
-
-    def token_ids(self, tail: Tail) -> list[int]:
-        """The whole prompt with one of its tails."""
-        return self.prefix_ids + list(tail.token_ids)
-
-    def rows(self, tail: Tail) -> slice:
-        """The tail's query rows as positions in the whole prompt."""
-        start = len(self.prefix_ids)
-        return slice(start + tail.rows.start, start + tail.rows.stop)
-
-
-class PromptBuilder(Encoder):
+class JointPrompts(Encoder):
     """Builds prompts for one tokenizer and one set of prompt settings.
 
     Args:
@@ -151,42 +118,3 @@ class PromptBuilder(Encoder):
             start = len(self._markers)
             self._markers += self.encode([f"[{start + i + 1}]" for i in range(64)])
         return self._markers[number]
-
-
-class IndependentPrompts(PromptBuilder):
-    """The same prompt for documents that are encoded independently: without numbers."""
-
-    @property
-    def head_ids(self) -> list[int]:
-        """What stands before every document."""
-        return self._header_ids
-
-    def document_cost(self, document_ids: Sequence[int], count: int) -> int:
-        """Tokens that a document takes up."""
-        return len(document_ids) + len(self._separator_ids)
-
-    def overhead(self, query_ids: Sequence[int]) -> int:
-        """Tokens of the prompt that are not documents; both tails are run at once."""
-        return super().overhead(query_ids) + len(self._separator_ids)
-
-    def body(self, document_ids: Sequence[int]) -> list[int]:
-        """What is encoded of a document."""
-        return [*document_ids, *self._separator_ids]
-
-    def build_independent(
-        self, queries: Sequence[Sequence[int]], documents: Sequence[Sequence[int]]
-    ) -> IndependentPrompt:
-        """The prompt; its spans are in the order of ``documents``, its tails in the queries'."""
-        # By content, so that the order in which they come changes not a bit.
-        order = sorted(range(len(documents)), key=lambda i: list(documents[i]))
-        spans = [Span(0, 0)] * len(documents)
-        place = len(self._header_ids)
-        for i in order:
-            spans[i] = Span(place, place + len(documents[i]))
-            place += len(documents[i]) + len(self._separator_ids)
-        stem = self._label_ids if self.double_query else self._instruction_ids
-        tails = [self._tail(query_ids) for query_ids in queries]
-        if self._null_ids is not None:
-            tails.append(self._tail(self._null_ids))
-        bodies = [self.body(documents[i]) for i in order]
-        return IndependentPrompt(self._header_ids, bodies, spans, stem, tails)

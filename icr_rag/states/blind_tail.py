@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from icr_rag.model import tap
-from icr_rag.model.document_states import DocumentStates
-from icr_rag.model.forward import check_read, input_device, run_pass
+from icr_rag.model.kv_cache import repeat_states
+from icr_rag.model.passes import check_read, input_device, run_pass
 from icr_rag.model.reading import DocumentReader, TokenReader
-from icr_rag.model.shared_tail import IndependentPrompt, pack_tails
-from icr_rag.model.states import repeat_states
 from icr_rag.model.view import make_view
+from icr_rag.prompts.layout import IndependentPrompt
+from icr_rag.states.document_states import DocumentStates
+from icr_rag.states.shared_tail import pack_tails
 from icr_rag.states.store import StateStore, StoredStates
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class DocumentKeys(DocumentStates):
         return sorted({head // size for head in heads})
 
 
-class Beside:
+class DocumentsInserted:
     """Documents' keys that readers see between the prefix and the tails.
 
     Args:
@@ -78,7 +79,7 @@ class Beside:
         self._distance = torch.tensor(list(rows))[:, None] - torch.tensor(list(places))[None]
         self._masks: dict[tuple[int, Any], tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def shown(
+    def inserted(
         self,
         current: tap.Pass,
         layer: int,
@@ -100,7 +101,7 @@ class Beside:
             # The mask is kept too, so that its id cannot be given to another one.
             known = mask, torch.cat((mask[..., :at], near, mask[..., at:]), dim=-1)
             self._masks[id(mask), window] = known
-        shown = replace(current, prefix_length=at + own.shape[1], beside=None)
+        shown = replace(current, prefix_length=at + own.shape[1], insertion=None)
         return shown, keys, known[1]
 
 
@@ -139,7 +140,7 @@ def run_blind_tail(
         tails=packed,
         reader=reader,
         expected=anatomy.expected(layers[-1]),
-        beside=Beside(_side_by_side(states, cache, found), places, positions),
+        insertion=DocumentsInserted(_side_by_side(states, cache, found), places, positions),
     )
     view = make_view(engine.decoder, layers[-1] + 1)
     run_pass(view, current, [token_ids], [positions], cache, input_device(engine.decoder))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
+import torch
+
+from icr_rag.arguments import check_documents, check_query
+from icr_rag.calls.candidates import Candidates
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import InputError, PromptTooLongError
-from icr_rag.inputs import RankInputs, check_documents, check_query
+from icr_rag.scoring.base import Scorer
+from icr_rag.scoring.joint_attention import JointAttentionScorer
 from icr_rag.types import AttentionReading, DocumentLike, Span
 
 
 def read_attention(
-    make_scorer: Callable[[], Any],
+    make_scorer: Callable[[], Scorer],
     config: RerankerConfig,
     query: str,
     documents: Sequence[DocumentLike],
@@ -27,24 +31,21 @@ def read_attention(
     given = check_documents(documents)
     if not any(document.content.strip() for document in given):
         raise InputError("read_attention needs at least one document that is not blank")
-    from icr_rag.scoring.attention import AttentionScorer
-
     scorer = make_scorer()
-    if not isinstance(scorer, AttentionScorer):
+    if not isinstance(scorer, JointAttentionScorer):
         layers = (scorer.layers[0], scorer.layers[-1]) if scorer.layers else "all"
-        fields = type(config).model_fields
-        kept = ("document_states", "states_memory", "states_dir", "states_dtype")
-        changed = config.replace(
+        changed = config.switched(
             scoring="attention",
             framework="listwise",
+            document_states="joint",
+            cascade=None,
             profile=None,
             layers=layers,
             heads="all",
             reading="auto",
-            **{name: fields[name].default for name in kept},
         )
-        scorer = AttentionScorer(scorer.engine, changed)
-    inputs = RankInputs(scorer, config, query, given, within_reach=False)
+        scorer = JointAttentionScorer(scorer.engine, changed, "listwise")
+    inputs = Candidates(scorer, query, given, within_reach=False)
     everything = range(len(inputs.token_ids))
     if not inputs.fits(everything):
         raise PromptTooLongError(
@@ -70,10 +71,8 @@ def read_attention(
     )
 
 
-def _fit_columns(reading: Any, columns: int, kept: int) -> Any:
+def _fit_columns(reading: torch.Tensor, columns: int, kept: int) -> torch.Tensor:
     """A reading on a token axis of ``columns``, of which the first ``kept`` are taken over."""
-    import torch
-
     result = torch.zeros(*reading.shape[:-1], columns)
     kept = min(kept, reading.shape[-1])
     result[..., :kept] = reading[..., :kept]

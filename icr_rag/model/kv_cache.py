@@ -86,6 +86,14 @@ def stored_keys(cache: Cache, layer: int) -> torch.Tensor | None:
     return keys if isinstance(keys, torch.Tensor) and keys.dim() == 4 else None
 
 
+def stored_states(cache: Cache, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys and values that one of our caches holds of a layer, without copying them."""
+    kept = cache.layers[layer]
+    if not isinstance(kept, _SizedLayer):
+        raise TypeError(f"layer {layer} is kept by {type(kept).__name__}, which is not ours")
+    return kept.stored()
+
+
 def repeat_states(states: Cache, count: int, tokens: int) -> Cache:
     """A cache for ``count`` prompts of ``tokens`` tokens that all begin with ``states``.
 

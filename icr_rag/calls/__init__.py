@@ -1,0 +1,1 @@
+"""What `Reranker` does when it is called: rank, rank many, encode, read attention."""

@@ -1,0 +1,45 @@
+"""The scorers of a reranker: the model is loaded as deep as they read, and no deeper."""
+
+from __future__ import annotations
+
+from icr_rag.calls.cascade import second_config
+from icr_rag.config import RerankerConfig
+from icr_rag.model.engine import Engine
+from icr_rag.model.loading import load_config, load_engine
+from icr_rag.model.typing import TextConfig
+from icr_rag.scoring.base import Scorer
+from icr_rag.scoring.make import make_scorer
+from icr_rag.scoring.selection import select_heads
+
+
+def load_scorers(config: RerankerConfig) -> tuple[Scorer, Scorer | None]:
+    """Both scorers on weights that are loaded, or shared with other rerankers.
+
+    Raises:
+        ModelLoadError: if the model cannot be loaded.
+        ConfigError: if a setting does not fit the model or this machine.
+    """
+    found = load_config(config)
+    depth, lm_head = depth_run(config, found.text)
+    return scorers_on(load_engine(config, found, depth, lm_head=lm_head), config)
+
+
+def scorers_on(engine: Engine, config: RerankerConfig) -> tuple[Scorer, Scorer | None]:
+    """The scorer of a configuration and, for a cascade, that of the second reading."""
+    again = second_config(config)
+    second = None if again is None else make_scorer(engine, again)
+    return make_scorer(engine, config), second
+
+
+def depth_run(config: RerankerConfig, text_config: TextConfig) -> tuple[int, bool]:
+    """How many layers are run, and whether the LM head is.
+
+    An LM head needs every layer; attention only those up to the last one read.
+    """
+    again = second_config(config)
+    readings = [config] if again is None else [config, again]
+    if any(one.method.needs_lm_head for one in readings):
+        return text_config.num_hidden_layers, True
+    if not all(one.method.reads_attention for one in readings):
+        return text_config.num_hidden_layers, False
+    return max(select_heads(one, text_config).layers[-1] for one in readings) + 1, False

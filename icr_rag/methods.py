@@ -1,0 +1,343 @@
+"""The methods: one table of all ways of scoring, and what is true of each.
+
+A *mechanism* (`scoring`) says what of the model is taken for relevance, a *framework* which
+documents meet in one prompt: the grid of "Where Relevance Emerges" (arXiv 2602.22591, section 3),
+completed by pointwise and pairwise. Everything that has to know which methods there are reads it
+here: the checks of a configuration, loading, the choice of a scorer, help texts, pages and plots.
+
+Another package adds a method by an entry point of the group ``icr_rag.methods`` that names a
+`Method`, or a list of them; nothing here is touched.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from icr_rag.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+#: The group of entry points by which other packages add methods.
+GROUP = "icr_rag.methods"
+
+#: Frameworks in the order in which texts list them.
+FRAMEWORKS = ("pointwise", "pairwise", "listwise", "setwise")
+
+#: Framework -> the sorts that it goes with.
+SORTS: dict[str, tuple[str, ...]] = {
+    "pairwise": ("heap", "bubble", "all_pairs"),
+    "setwise": ("heap", "bubble"),
+}
+
+# --- settings, by what they are about. Those that are not here mean something to every method. ---
+_CHUNK = {"prefill_chunk"}
+_WINDOWS = {"window", "stride"}
+_SORTING = {"sort", "sort_top"}
+_SETS = {*_SORTING, "set_size"}
+#: Those about kept states, of which there are none with ``document_states="joint"``.
+KEPT = {"states_memory", "states_dir", "states_dtype", "cascade", "cascade_framework"}
+_READ = {"layers", "heads", "reading", "profile", "calibration", "null_query", "token_mask"}
+_TAIL = {"instruction", "double_query"}
+
+#: Settings that mean nothing to some method.
+SPECIAL = frozenset(
+    {*_CHUNK, *_WINDOWS, *_SETS, *KEPT, *_READ, "aggregation", *_TAIL, "order", "likelihood",
+     "yes_no_template"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way of scoring: a row of the table.
+
+    Attributes:
+        scoring: the mechanism.
+        framework: which documents meet in one prompt; one of `FRAMEWORKS`.
+        scorer: "module:Class". The class is called with the engine, the configuration and the
+            framework, and has what `icr_rag.scoring.base` asks for.
+        compares: what is compared, as a clause.
+        cost: prompts that n documents cost; k is `sort_top`, s is `set_size`.
+        variant: the value of the setting `likelihood` that it is for; "": any.
+        document_states: what the setting may be. A method that can keep states lists
+            "independent" or "blind".
+        needs_lm_head: whether the whole model is run, LM head included.
+        reads_attention: whether attention is read, so that layers and heads are chosen.
+        settings: of `SPECIAL`, those that mean something to it.
+        source: where it comes from.
+        colour, marker: of its points in plots, as matplotlib has them; those of the first row of
+            a mechanism count.
+    """
+
+    scoring: str
+    framework: str
+    scorer: str
+    compares: str
+    cost: str
+    variant: str = ""
+    document_states: tuple[str, ...] = ("joint",)
+    needs_lm_head: bool = True
+    reads_attention: bool = False
+    settings: frozenset[str] = frozenset(_CHUNK)
+    source: str = ""
+    colour: str = "#7a7a00"
+    marker: str = "v"
+
+    def uses(self, setting: str) -> bool:
+        """Whether a setting means something to it."""
+        return setting not in SPECIAL or setting in self.settings
+
+    @property
+    def label(self) -> str:
+        """As messages name it."""
+        inner = [self.framework, *([f"likelihood={self.variant!r}"] if self.variant else [])]
+        if "joint" not in self.document_states:
+            inner.append(f"document_states={' or '.join(map(repr, self.document_states))}")
+        return f"{self.scoring} ({', '.join(inner)})"
+
+
+_ATTENTION = "#2b7fb8", "o"
+_LIKELIHOOD = "#d55e00", "s"
+_GENERATION = "#009070", "^"
+_MIXED = "#b0609a", "D"
+
+_ICR = "ICR (arXiv 2410.02642), Selective-ICR (arXiv 2602.22591)"
+
+#: The methods of this package. Of a mechanism's frameworks ``framework="auto"`` is the first.
+BUILT_IN: tuple[Method, ...] = (
+    Method(
+        "attention", "listwise", "icr_rag.scoring.joint_attention:JointAttentionScorer",
+        "attention of the query's tokens to each document, all in one prompt",
+        "1 per window",
+        needs_lm_head=False, reads_attention=True,
+        settings=frozenset({*_CHUNK, *_READ, "aggregation", *_TAIL, *_WINDOWS, "order"}),
+        source=_ICR, colour=_ATTENTION[0], marker=_ATTENTION[1],
+    ),
+    Method(
+        "attention", "listwise",
+        "icr_rag.scoring.independent_attention:IndependentAttentionScorer",
+        "the same, documents encoded independently of each other and kept",
+        "1 per window",
+        document_states=("independent", "blind"),
+        needs_lm_head=False, reads_attention=True,
+        settings=frozenset({*_READ, "aggregation", *_TAIL, *_WINDOWS, *KEPT}),
+        source="as ICR; blind: late interaction (arXiv 2004.12832)",
+        colour=_ATTENTION[0], marker=_ATTENTION[1],
+    ),
+    Method(
+        "attention", "setwise", "icr_rag.scoring.joint_attention:JointAttentionScorer",
+        "the same over s documents, the best one picked",
+        "heap or bubble sort",
+        needs_lm_head=False, reads_attention=True,
+        settings=frozenset({*_CHUNK, *_READ, "aggregation", *_TAIL, *_SETS, "order"}),
+        source="Selective-ICR (arXiv 2602.22591)",
+        colour=_ATTENTION[0], marker=_ATTENTION[1],
+    ),
+    Method(
+        "attention", "pointwise", "icr_rag.scoring.pointwise_attention:PointwiseAttentionScorer",
+        "the same, each document alone with the query",
+        "n",
+        document_states=("joint", "independent"),
+        needs_lm_head=False, reads_attention=True,
+        settings=frozenset({*_CHUNK, *_READ, *KEPT}),
+        source="as ICR, one document a prompt",
+        colour=_ATTENTION[0], marker=_ATTENTION[1],
+    ),
+    Method(
+        "likelihood", "pointwise", "icr_rag.scoring.likelihood:QueryLikelihoodScorer",
+        "mean log P of the query's tokens after the document",
+        "n",
+        variant="query", document_states=("joint", "independent"),
+        settings=frozenset({*_CHUNK, *KEPT, "likelihood"}),
+        source="UPR (arXiv 2204.07496)", colour=_LIKELIHOOD[0], marker=_LIKELIHOOD[1],
+    ),
+    Method(
+        "likelihood", "pointwise", "icr_rag.scoring.likelihood:YesNoScorer",
+        "log P(yes) - log P(no)",
+        "n",
+        variant="yes_no",
+        settings=frozenset({*_CHUNK, "likelihood", "yes_no_template"}),
+        source="RG-YN (arXiv 2310.14122), Qwen3-Reranker (arXiv 2506.05176)",
+        colour=_LIKELIHOOD[0], marker=_LIKELIHOOD[1],
+    ),
+    Method(
+        "likelihood", "pairwise", "icr_rag.scoring.labels:LabelLikelihoodScorer",
+        'likelihood of "A" against "B", in both orders',
+        "2 per comparison",
+        settings=frozenset({*_CHUNK, *_SORTING}),
+        source="PRP (arXiv 2306.17563)", colour=_LIKELIHOOD[0], marker=_LIKELIHOOD[1],
+    ),
+    Method(
+        "likelihood", "setwise", "icr_rag.scoring.labels:LabelLikelihoodScorer",
+        "the likeliest of s labels",
+        "heap or bubble sort",
+        settings=frozenset({*_CHUNK, *_SETS}),
+        source="Setwise (arXiv 2310.09497)", colour=_LIKELIHOOD[0], marker=_LIKELIHOOD[1],
+    ),
+    Method(
+        "likelihood", "listwise", "icr_rag.scoring.labels:LabelLikelihoodScorer",
+        "likelihoods of all labels in one pass",
+        "1 per window",
+        settings=frozenset({*_CHUNK, *_WINDOWS}),
+        source="FIRST (arXiv 2406.15657)", colour=_LIKELIHOOD[0], marker=_LIKELIHOOD[1],
+    ),
+    Method(
+        "generation", "listwise", "icr_rag.scoring.generation:GenerationScorer",
+        "a permutation, written by the model",
+        "1 per window",
+        settings=frozenset({*_CHUNK, *_WINDOWS}),
+        source="RankGPT (arXiv 2304.09542)", colour=_GENERATION[0], marker=_GENERATION[1],
+    ),
+    Method(
+        "generation", "setwise", "icr_rag.scoring.generation:GenerationScorer",
+        "the label of the best of s documents, written",
+        "heap or bubble sort",
+        settings=frozenset({*_CHUNK, *_SETS}),
+        source="Setwise (arXiv 2310.09497)", colour=_GENERATION[0], marker=_GENERATION[1],
+    ),
+    Method(
+        "generation", "pairwise", "icr_rag.scoring.generation:GenerationScorer",
+        "A or B, written, in both orders",
+        "2 per comparison",
+        settings=frozenset({*_CHUNK, *_SORTING}),
+        source="PRP (arXiv 2306.17563)", colour=_GENERATION[0], marker=_GENERATION[1],
+    ),
+    Method(
+        "generation", "pointwise", "icr_rag.scoring.generation:GenerationScorer",
+        "yes or no, written",
+        "n",
+        settings=frozenset({*_CHUNK, "yes_no_template"}),
+        source="RG-YN (arXiv 2310.14122)", colour=_GENERATION[0], marker=_GENERATION[1],
+    ),
+    Method(
+        "mixed", "pointwise", "icr_rag.scoring.mixed:MixedScorer",
+        "attention and query likelihood from one pass",
+        "n",
+        document_states=("joint", "independent"),
+        reads_attention=True,
+        settings=frozenset({*_CHUNK, *_READ, *KEPT}),
+        source="UPR (arXiv 2204.07496) and ICR (arXiv 2410.02642)",
+        colour=_MIXED[0], marker=_MIXED[1],
+    ),
+)  # fmt: skip
+
+
+@functools.cache
+def methods() -> tuple[Method, ...]:
+    """All methods: those of this package, then those of others."""
+    return (*BUILT_IN, *_of_other_packages())
+
+
+def _of_other_packages() -> list[Method]:
+    found: list[Method] = []
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        try:
+            named: object = entry.load()
+        # Another package's module may raise anything; it must not take this one down with it.
+        except Exception as error:  # noqa: BLE001
+            logger.warning("the methods of %s cannot be had: %s", entry.value, error)
+            continue
+        rows = [named] if isinstance(named, Method) else named
+        if not isinstance(rows, Iterable):
+            rows = [rows]
+        for row in rows:
+            problem = _problem(row, found)
+            if problem is None and isinstance(row, Method):
+                found.append(row)
+            else:
+                logger.warning("a method of %s is left out: %s", entry.value, problem)
+    return found
+
+
+def _problem(row: object, others: Iterable[Method]) -> str | None:
+    """Why something cannot be a row of the table; None if it can."""
+    if not isinstance(row, Method):
+        return f"{row!r} is no icr_rag.methods.Method"
+    if row.framework not in FRAMEWORKS:
+        return f"framework={row.framework!r}; allowed are {', '.join(FRAMEWORKS)}"
+    if ":" not in row.scorer:
+        return f"scorer={row.scorer!r}; it must be 'module:Class'"
+    unknown = sorted(row.settings - SPECIAL)
+    if unknown:
+        return f"settings {unknown} are none that a method may have or lack"
+    for other in (*BUILT_IN, *others):
+        same = (row.scoring, row.framework) == (other.scoring, other.framework)
+        if same and not {*row.document_states}.isdisjoint(other.document_states):
+            return f"there is one for {other.label} already"
+    return None
+
+
+def scorings() -> list[str]:
+    """The mechanisms, in the order of the table."""
+    return list(dict.fromkeys(row.scoring for row in methods()))
+
+
+def frameworks_of(scoring: str) -> tuple[str, ...]:
+    """The frameworks that a mechanism goes with; ``framework="auto"`` is the first."""
+    return tuple(dict.fromkeys(row.framework for row in methods() if row.scoring == scoring))
+
+
+def resolve_framework(scoring: str, framework: str) -> str:
+    """The framework, with "auto" replaced.
+
+    Raises:
+        ConfigError: if the two do not go together; lists those that do.
+    """
+    allowed = frameworks_of(scoring)
+    if framework == "auto" and allowed:
+        return allowed[0]
+    if framework not in allowed:
+        pairs = "; ".join(f"{name}: {', '.join(frameworks_of(name))}" for name in scorings())
+        raise ConfigError(
+            f"scoring={scoring!r} does not go with framework={framework!r}; allowed are {pairs}"
+        )
+    return framework
+
+
+def find_method(scoring: str, framework: str, likelihood: str, document_states: str) -> Method:
+    """The row for these settings.
+
+    Args:
+        framework: "auto" is replaced by the mechanism's first.
+
+    Raises:
+        ConfigError: if they do not go together; says what does.
+    """
+    framework = resolve_framework(scoring, framework)
+    rows = [
+        row
+        for row in methods()
+        if (row.scoring, row.framework) == (scoring, framework) and row.variant in ("", likelihood)
+    ]
+    if not rows:
+        raise ConfigError(
+            f"likelihood={likelihood!r} does not go with scoring={scoring!r}, "
+            f"framework={framework!r}; leave it out"
+        )
+    for row in rows:
+        if document_states in row.document_states:
+            return row
+    fitting = [row for row in methods() if document_states in row.document_states]
+    raise ConfigError(
+        f"document_states={document_states!r} does not go with scoring={scoring!r}, "
+        f"framework={framework!r}; it goes with {listed(fitting)}"
+    )
+
+
+def using(setting: str) -> list[Method]:
+    """The methods that a setting means something to."""
+    return [row for row in methods() if row.uses(setting)]
+
+
+def listed(rows: Iterable[Method]) -> str:
+    """Methods as messages and pages name them: ``attention (listwise, setwise), mixed``."""
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        variant = f" by likelihood={row.variant!r}" if row.variant else ""
+        groups.setdefault(row.scoring, []).append(f"{row.framework}{variant}")
+    return ", ".join(
+        f"{scoring} ({', '.join(dict.fromkeys(names))})" for scoring, names in groups.items()
+    )

@@ -1,0 +1,1 @@
+"""From texts to token ids, spans and query rows. Needs a tokenizer and no torch."""
