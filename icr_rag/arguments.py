@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from icr_rag.errors import InputError, shown
 
@@ -14,7 +14,7 @@ from icr_rag.errors import InputError, shown
 class Array(Protocol):
     """A NumPy array, a torch tensor, a pandas Series: whatever tells its values to Python."""
 
-    def tolist(self) -> Any:
+    def tolist(self) -> object:
         """The values as Python numbers, in lists as deep as there are dimensions."""
 
 
@@ -22,7 +22,7 @@ class Array(Protocol):
 RetrievalScores = Sequence[float | None] | Array
 
 
-def check_retrieval_scores(scores: Any, count: int) -> list[float] | None:
+def check_retrieval_scores(scores: object, count: int) -> list[float] | None:
     """First-stage scores as finite floats, or an `InputError` that names the wrong one."""
     if scores is None:
         return None
@@ -47,7 +47,7 @@ def check_retrieval_scores(scores: Any, count: int) -> list[float] | None:
     return [number for number in numbers if number is not None]
 
 
-def check_top_n(top_n: Any, default: int | None, name: str = "top_n") -> int | None:
+def check_top_n(top_n: object, default: int | None, name: str = "top_n") -> int | None:
     """How many hits a call asks for, ``default`` for None; an `InputError` for no such number."""
     if top_n is None:
         return default
@@ -57,18 +57,18 @@ def check_top_n(top_n: Any, default: int | None, name: str = "top_n") -> int | N
     return int(count)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Scalars, arrays and tensors of other libraries as Python has them; others as they are."""
     return value.tolist() if isinstance(value, Array) else value
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     """The name of a type; of an array without dimensions, that it has none."""
     name = type(value).__name__
     return f"{name} of no dimension" if isinstance(value, Array) else name
 
 
-def _finite(value: Any) -> float | None:
+def _finite(value: object) -> float | None:
     """A float; None for what is no real number, infinite, or too large for a float."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
