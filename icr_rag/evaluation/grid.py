@@ -254,7 +254,11 @@ class _Lazy:
         retrieval_scores: Sequence[float] | None = None,
     ) -> Ranking:
         """As the system's."""
-        return self.load().rank(query, documents, top_n, retrieval_scores=retrieval_scores)
+        ranker = self.load()
+        # One that fuses nothing need not know of first-stage scores.
+        if retrieval_scores is None:
+            return ranker.rank(query, documents, top_n)
+        return ranker.rank(query, documents, top_n, retrieval_scores=retrieval_scores)
 
     @property
     def engine(self) -> object:
