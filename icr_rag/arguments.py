@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from icr_rag.errors import InputError, shown
 from icr_rag.types import Document, as_document
@@ -15,7 +15,7 @@ from icr_rag.types import Document, as_document
 class Array(Protocol):
     """A NumPy array, a torch tensor, a pandas Series: whatever tells its values to Python."""
 
-    def tolist(self) -> Any:
+    def tolist(self) -> object:
         """The values as Python numbers, in lists as deep as there are dimensions."""
 
 
@@ -24,7 +24,7 @@ RetrievalScores = Sequence[float | None] | Array
 
 
 def check_retrieval_scores(
-    scores: Any, count: int, may_lack_some: bool = False
+    scores: object, count: int, may_lack_some: bool = False
 ) -> list[float] | None:
     """First-stage scores as finite floats, or an `InputError` that names the wrong one.
 
@@ -57,7 +57,7 @@ def check_retrieval_scores(
     return [number for number in numbers if number is not None]
 
 
-def check_top_n(top_n: Any, default: int | None, name: str = "top_n") -> int | None:
+def check_top_n(top_n: object, default: int | None, name: str = "top_n") -> int | None:
     """How many hits a call asks for, ``default`` for None; an `InputError` for no such number."""
     if top_n is None:
         return default
@@ -67,18 +67,18 @@ def check_top_n(top_n: Any, default: int | None, name: str = "top_n") -> int | N
     return int(count)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Scalars, arrays and tensors of other libraries as Python has them; others as they are."""
     return value.tolist() if isinstance(value, Array) else value
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     """The name of a type; of an array without dimensions, that it has none."""
     name = type(value).__name__
     return f"{name} of no dimension" if isinstance(value, Array) else name
 
 
-def _finite(value: Any) -> float | None:
+def _finite(value: object) -> float | None:
     """A float; None for what is no real number, infinite, or too large for a float."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
@@ -89,7 +89,7 @@ def _finite(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def check_query(query: Any) -> None:
+def check_query(query: object) -> None:
     """Raise `InputError` unless ``query`` is a string that is not blank."""
     if not isinstance(query, str):
         raise InputError(f"the query is a {type(query).__name__}; it must be a str")
@@ -97,7 +97,7 @@ def check_query(query: Any) -> None:
         raise InputError(f"the query is blank ({shown(query)}); give the question to rank for")
 
 
-def check_documents(documents: Any) -> list[Document]:
+def check_documents(documents: object) -> list[Document]:
     """The documents as `Document` objects, or an `InputError` that names the wrong one."""
     if isinstance(documents, (str, bytes)) or not isinstance(documents, Sequence):
         raise InputError(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from icr_rag.calls.cascade import second_config
 from icr_rag.config import RerankerConfig
 from icr_rag.model.engine import Engine
 from icr_rag.model.loading import load_config, load_engine
-from icr_rag.model.typing import TextConfig
 from icr_rag.scoring.base import Scorer
 from icr_rag.scoring.make import make_scorer
 from icr_rag.scoring.selection import select_heads
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
 def load_scorers(config: RerankerConfig) -> tuple[Scorer, Scorer | None]:
@@ -31,7 +35,7 @@ def scorers_on(engine: Engine, config: RerankerConfig) -> tuple[Scorer, Scorer |
     return make_scorer(engine, config), second
 
 
-def depth_run(config: RerankerConfig, text_config: TextConfig) -> tuple[int, bool]:
+def depth_run(config: RerankerConfig, text_config: PreTrainedConfig) -> tuple[int, bool]:
     """How many layers are run, and whether the LM head is.
 
     An LM head needs every layer; attention only those up to the last one read.

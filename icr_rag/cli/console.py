@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
@@ -101,7 +101,7 @@ def write(text: str) -> None:
     sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
 
 
-def write_json(value: Any) -> None:
+def write_json(value: object) -> None:
     """Write ``value`` as one JSON object, with an escape where the encoding lacks a character."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -15,6 +15,10 @@ from icr_rag import RerankerConfig, __version__
 from icr_rag.cli.console import output_console, shown_layers, working, write_json
 from icr_rag.cli.options import with_reranker_options
 from icr_rag.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig
 
 #: Optional distributions and the extra that brings each.
 _OPTIONAL = {
@@ -54,6 +58,37 @@ class Cost:
     context: int | None
 
 
+@dataclass(frozen=True)
+class Report:
+    """What is shown; as JSON under these names, in this order.
+
+    Attributes:
+        optional: distribution -> its version and the extra that brings it, each None for none.
+        cores: what `Cores` says, and how many of them are usable.
+        embedded_models: name -> where it is cached.
+        cpu_layer_seconds: the times behind the choice of dtype, which is made by their ratio.
+        cost: None where the model would have to be fetched to tell.
+    """
+
+    icr_rag: str
+    python: str
+    torch: str
+    transformers: str
+    optional: dict[str, dict[str, str | None]]
+    devices: list[str]
+    device: str
+    threads: int
+    cores: dict[str, float | None]
+    threads_advice: str | None
+    cache: str
+    embedded_models: dict[str, str | None]
+    model: str
+    cpu_layer_seconds: dict[str, float] | None
+    cost: Cost | None
+    dtype: str
+    dtype_reason: str
+
+
 @with_reranker_options(without=("top_n",))
 def doctor(
     config: RerankerConfig,
@@ -66,9 +101,9 @@ def doctor(
     icr-rag doctor --model Qwen/Qwen3-0.6B --device cpu
     """
     with working("looking around"):
-        report = examine(config)
+        report = _examine(config)
     if as_json:
-        write_json(report)
+        write_json(asdict(report))
         return
     out = output_console()
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -80,13 +115,17 @@ def doctor(
     out.print(table)
 
 
-def examine(config: RerankerConfig) -> dict[str, Any]:
+def examine(config: RerankerConfig) -> dict[str, object]:
     """Everything that ``doctor`` shows, as JSON types.
 
     Raises:
         ConfigError: if the device is not there or the layers are not in the model.
         ModelLoadError: if the model's configuration cannot be had.
     """
+    return asdict(_examine(config))
+
+
+def _examine(config: RerankerConfig) -> Report:
     import torch
     import transformers
 
@@ -98,44 +137,43 @@ def examine(config: RerankerConfig) -> dict[str, Any]:
     device = resolve_device(config.device)
     limits = cores()
     embedded = {name: embedded_model_path(name, config.cache_dir) for name in EMBEDDED_MODELS}
-    report: dict[str, Any] = {
-        "icr_rag": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "optional": {
-            name: {"version": _version(name), "extra": _OPTIONAL.get(name)}
-            for name in (*_OPTIONAL, *_BY_HAND)
-        },
-        "devices": _devices(),
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "cores": {**asdict(limits), "usable": limits.usable},
-        "threads_advice": advice(torch.get_num_threads(), limits),
-        "cache": str(cache_root(config.cache_dir)),
-        "embedded_models": {
-            name: None if path is None else str(path) for name, path in embedded.items()
-        },
-        "model": config.model,
-    }
-    # The times behind the choice, which is made by their ratio.
-    report["cpu_layer_seconds"] = dict(measure_layer_seconds()) if device == "cpu" else None
+    cost: Cost | None = None
     if config.model in embedded and embedded[config.model] is None:
         # Looking should not fetch a hundred megabytes.
-        report["cost"] = None
         dtype = choose_dtype(device, config.dtype, None)
     else:
         whole, text_config = _load_config(config)
         stored = getattr(text_config, "dtype", None)
         name = None if stored is None else str(stored).removeprefix("torch.")
         dtype = choose_dtype(device, config.dtype, name)
-        report["cost"] = asdict(estimate_cost(config, whole, text_config, dtype.torch_dtype))
-    report["dtype"] = dtype.dtype
-    report["dtype_reason"] = dtype.reason
-    return report
+        cost = estimate_cost(config, whole, text_config, dtype.torch_dtype)
+    return Report(
+        icr_rag=__version__,
+        python=platform.python_version(),
+        torch=str(torch.__version__),
+        transformers=transformers.__version__,
+        optional={
+            name: {"version": _version(name), "extra": _OPTIONAL.get(name)}
+            for name in (*_OPTIONAL, *_BY_HAND)
+        },
+        devices=_devices(),
+        device=device,
+        threads=torch.get_num_threads(),
+        cores={**asdict(limits), "usable": limits.usable},
+        threads_advice=advice(torch.get_num_threads(), limits),
+        cache=str(cache_root(config.cache_dir)),
+        embedded_models={
+            name: None if path is None else str(path) for name, path in embedded.items()
+        },
+        model=config.model,
+        cpu_layer_seconds=dict(measure_layer_seconds()) if device == "cpu" else None,
+        cost=cost,
+        dtype=dtype.dtype,
+        dtype_reason=dtype.reason,
+    )
 
 
-def _load_config(config: RerankerConfig) -> tuple[Any, Any]:
+def _load_config(config: RerankerConfig) -> tuple[PretrainedConfig, PretrainedConfig]:
     """The model's whole configuration and the part of it for text."""
     from icr_rag.model.embedded import EMBEDDED_MODELS
     from icr_rag.model.gguf import gguf_config
@@ -151,7 +189,12 @@ def _load_config(config: RerankerConfig) -> tuple[Any, Any]:
     return whole, text_config
 
 
-def estimate_cost(config: RerankerConfig, whole: Any, text_config: Any, dtype: Any) -> Cost:
+def estimate_cost(
+    config: RerankerConfig,
+    whole: PretrainedConfig,
+    text_config: PretrainedConfig,
+    dtype: torch.dtype,
+) -> Cost:
     """What the layers that ``config`` reads would cost, without loading a weight."""
     import torch
     import transformers
@@ -189,7 +232,9 @@ def estimate_cost(config: RerankerConfig, whole: Any, text_config: Any, dtype: A
     )
 
 
-def _states_sizes(config: RerankerConfig, text_config: Any, item_bytes: int) -> dict[str, int]:
+def _states_sizes(
+    config: RerankerConfig, text_config: PretrainedConfig, item_bytes: int
+) -> dict[str, int]:
     """What documents would take up, kept in each way that goes with this way of scoring."""
     from icr_rag.scoring.selection import select_heads
     from icr_rag.states.size import bytes_per_token
@@ -237,11 +282,11 @@ def _sizes(sizes: dict[str, int]) -> str:
     return f"per 1,000 tokens: {listed}"
 
 
-def _core_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
+def _core_lines(report: Report) -> list[tuple[str, str]]:
     """The processor's cores and, where torch has more threads than those, what to do."""
-    found = report["cores"]
+    found = report.cores
     quota = "no quota" if found["quota"] is None else f"a quota of {found['quota']:g}"
-    told = report["threads_advice"]
+    told = report.threads_advice
     cores = (
         f"{found['visible']} visible, {found['allowed']} allowed by affinity, {quota}: "
         f"{found['usable']} usable"
@@ -249,39 +294,39 @@ def _core_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
     return [("cores", cores), *([] if told is None else [("", told)])]
 
 
-def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
+def _lines(report: Report) -> list[tuple[str, str]]:
     lines = [
-        ("icr_rag", f"{report['icr_rag']} on Python {report['python']}"),
-        ("torch", report["torch"]),
-        ("transformers", report["transformers"]),
+        ("icr_rag", f"{report.icr_rag} on Python {report.python}"),
+        ("torch", report.torch),
+        ("transformers", report.transformers),
     ]
-    for name, found in report["optional"].items():
+    for name, found in report.optional.items():
         if found["extra"] is not None:
             missing = f"not installed: pip install 'icr-rag[{found['extra']}]'"
         else:
             missing = f"not installed (only for {_BY_HAND[name]})"
         lines.append((name, missing if found["version"] is None else found["version"]))
-    lines += [("devices" if n == 0 else "", text) for n, text in enumerate(report["devices"])]
+    lines += [("devices" if n == 0 else "", text) for n, text in enumerate(report.devices)]
     lines += _core_lines(report)
-    lines.append(("device", report["device"]))
-    lines.append(("dtype", f"{report['dtype']} ({report['dtype_reason']})"))
-    if report["cpu_layer_seconds"] is not None:
-        timed = report["cpu_layer_seconds"].items()
+    lines.append(("device", report.device))
+    lines.append(("dtype", f"{report.dtype} ({report.dtype_reason})"))
+    if report.cpu_layer_seconds is not None:
+        timed = report.cpu_layer_seconds.items()
         lines.append(("", ", ".join(f"{name} {1000 * s:.1f} ms" for name, s in timed)))
-    lines.append(("cache", report["cache"]))
-    for name, path in report["embedded_models"].items():
+    lines.append(("cache", report.cache))
+    for name, path in report.embedded_models.items():
         state = "not cached; fetched on first use" if path is None else f"cached in {path}"
         lines.append((f"embedded {name}", state))
-    cost = report["cost"]
-    lines.append(("model", report["model"]))
+    cost = report.cost
+    lines.append(("model", report.model))
     if cost is not None:
-        weights, whole = cost["weight_bytes"] / 2**20, cost["whole_weight_bytes"] / 2**20
-        cache = cost["cache_bytes_per_1000_tokens"] / 2**20
+        weights, whole = cost.weight_bytes / 2**20, cost.whole_weight_bytes / 2**20
+        cache = cost.cache_bytes_per_1000_tokens / 2**20
         lines += [
-            ("  layers", f"{cost['layers']} ({cost['reason']})"),
+            ("  layers", f"{cost.layers} ({cost.reason})"),
             ("  weights", f"{weights:,.0f} MiB of {whole:,.0f} MiB; the rest is not loaded"),
             ("  prompt", f"{cache:,.1f} MiB of keys and values per 1,000 tokens"),
-            ("  kept states", _sizes(cost["states_bytes_per_1000_tokens"])),
-            ("  context", f"{cost['context']:,} tokens" if cost["context"] else "not stated"),
+            ("  kept states", _sizes(cost.states_bytes_per_1000_tokens)),
+            ("  context", f"{cost.context:,} tokens" if cost.context else "not stated"),
         ]
     return lines

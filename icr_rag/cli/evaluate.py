@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -260,7 +260,7 @@ def _check_options(context: typer.Context, names: tuple[str, ...]) -> None:
             raise typer.BadParameter(f"{flag} does not go with a grid, which says it itself")
 
 
-def _given_settings(context: typer.Context, config: RerankerConfig) -> dict[str, Any]:
+def _given_settings(context: typer.Context, config: RerankerConfig) -> dict[str, object]:
     """The settings of the re-ranker that stand on the command line."""
     given = config.model_dump(mode="json")
     return {name: given[name] for name in given if _is_given(context, name)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -39,7 +38,7 @@ def evaluate_grid(
     only: Sequence[str] | None = None,
     limit: int | None = None,
     fresh: bool = False,
-    settings: dict[str, Any] | None = None,
+    settings: dict[str, object] | None = None,
 ) -> int:
     """Run a grid, write the report, show its tables; return the exit code.
 
@@ -75,7 +74,7 @@ def _changed(
     grid: Grid,
     only: Sequence[str] | None,
     limit: int | None,
-    settings: dict[str, Any],
+    settings: dict[str, object],
     name: str,
 ) -> Grid:
     """The grid with what the command line says instead."""

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from icr_rag.bounded import parse_json
 from icr_rag.cli.console import messages
@@ -118,6 +117,6 @@ def _lines(text: str) -> list[str]:
     return text.replace("\r\n", "\n").split("\n")
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     shown = json.dumps(value, ensure_ascii=False)
     return shown if len(shown) <= 60 else shown[:60] + " ..."

@@ -17,7 +17,7 @@ import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Literal, get_args, get_origin
 
 import typer
 
@@ -65,7 +65,7 @@ def parse_heads(value: str) -> str | tuple[tuple[int, int], ...]:
     return tuple(pairs)
 
 
-def config_from_options(config_file: Path | None, **overrides: Any) -> RerankerConfig:
+def config_from_options(config_file: Path | None, **overrides: object) -> RerankerConfig:
     """The configuration of a file, or the defaults, with the overrides that are not None.
 
     Raises:
@@ -74,15 +74,16 @@ def config_from_options(config_file: Path | None, **overrides: Any) -> RerankerC
     """
     base = RerankerConfig() if config_file is None else RerankerConfig.from_file(config_file)
     given = {name: value for name, value in overrides.items() if value is not None}
-    if isinstance(given.get("layers"), str):
-        given["layers"] = parse_layers(given["layers"])
-    if isinstance(given.get("heads"), str):
-        given["heads"] = parse_heads(given["heads"])
+    layers, heads = given.get("layers"), given.get("heads")
+    if isinstance(layers, str):
+        given["layers"] = parse_layers(layers)
+    if isinstance(heads, str):
+        given["heads"] = parse_heads(heads)
     return base.replace(**given) if given else base
 
 
 def with_reranker_options(
-    without: tuple[str, ...] = (), **defaults: Any
+    without: tuple[str, ...] = (), **defaults: object
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Decorate a command whose parameter ``config`` is a `RerankerConfig`.
 
@@ -102,13 +103,12 @@ def with_reranker_options(
         options = [_file_option(), *(_option(name) for name in fields)]
 
         @functools.wraps(command)
-        def wrapped(**values: Any) -> None:
-            file = values.pop("config")
+        def wrapped(*, config: Path | None, **values: object) -> None:
             chosen = {name: values.pop(name) for name in fields}
-            if file is None:
+            if config is None:
                 given = {name: value for name, value in chosen.items() if value is not None}
                 chosen = {**defaults, **given}
-            command(config=config_from_options(file, **chosen), **values)
+            command(config=config_from_options(config, **chosen), **values)
 
         # What typer looks at, instead of the command's own.
         wrapped.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
@@ -154,7 +154,7 @@ def _option(name: str) -> inspect.Parameter:
     return _parameter(name, kind, option)
 
 
-def _parameter(name: str, kind: Any, option: Any) -> inspect.Parameter:
+def _parameter(name: str, kind: type, option: object) -> inspect.Parameter:
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
@@ -163,19 +163,19 @@ def _parameter(name: str, kind: Any, option: Any) -> inspect.Parameter:
     )
 
 
-def _kind(annotation: Any) -> Any:
+def _kind(annotation: object) -> type:
     """bool, int and float as they are; the rest is text, which `RerankerConfig` checks."""
     members = (annotation, *get_args(annotation))
     return next((kind for kind in (bool, int, float) if kind in members), str)
 
 
-def _choices(annotation: Any) -> list[str]:
+def _choices(annotation: object) -> list[str]:
     """The values of a ``Literal``, or of one in a union."""
     literals = [a for a in (annotation, *get_args(annotation)) if get_origin(a) is Literal]
     return [str(value) for literal in literals for value in get_args(literal)]
 
 
-def _default(value: Any) -> str:
+def _default(value: object) -> str:
     shown = {True: "on", False: "off"}[value] if isinstance(value, bool) else value
     # A backslash, or rich takes the brackets for markup.
     return f"\\[default: {shown}]"

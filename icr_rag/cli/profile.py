@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -16,6 +17,11 @@ from icr_rag.cli.console import messages, note, output_console, prepare
 from icr_rag.cli.options import with_reranker_options
 from icr_rag.errors import DataError, InputError
 from icr_rag.evaluation.files import write_whole
+
+if TYPE_CHECKING:
+    from icr_rag.profiling.samples import Sample
+    from icr_rag.profiling.sources import Task
+    from icr_rag.profiling.study import Study
 
 _LEFT_OUT = ("top_n", "on_error", "score_threshold", "near_duplicates", "layers", "heads",
              "profile", "fusion", "fusion_weight", "score_mode", "reading")  # fmt: skip
@@ -133,7 +139,7 @@ def profile(
     _show(study, out)
 
 
-def _collect(reranker: Reranker, tasks: Any, depth: int, path: Path) -> list[Any]:
+def _collect(reranker: Reranker, tasks: Sequence[Task], depth: int, path: Path) -> list[Sample]:
     """Readings of all queries: those kept in ``path``, and the rest from the model."""
     from icr_rag.profiling.collect import collect
     from icr_rag.profiling.samples import load_samples, save_samples
@@ -163,7 +169,7 @@ def _collect(reranker: Reranker, tasks: Any, depth: int, path: Path) -> list[Any
     return samples
 
 
-def _fingerprint(config: RerankerConfig, tasks: Any, depth: int) -> str:
+def _fingerprint(config: RerankerConfig, tasks: Sequence[Task], depth: int) -> str:
     digest = hashlib.sha256(json.dumps([config.to_dict(), depth], sort_keys=True).encode())
     for task in tasks:
         for query in task.queries:
@@ -174,7 +180,7 @@ def _fingerprint(config: RerankerConfig, tasks: Any, depth: int) -> str:
     return digest.hexdigest()
 
 
-def _question_writer(config: RerankerConfig) -> Any:
+def _question_writer(config: RerankerConfig) -> Callable[[str], str]:
     """A function that has the model write a question to a text."""
     from icr_rag.profiling.collect import make_question_writer
 
@@ -185,7 +191,7 @@ def _question_writer(config: RerankerConfig) -> Any:
     return make_question_writer(Reranker(writing))
 
 
-def _show(study: Any, out: Path) -> None:
+def _show(study: Study, out: Path) -> None:
     console = output_console()
     curve = study.curve
     table = Table(title=f"nDCG@10, {curve.queries} queries", title_justify="left")

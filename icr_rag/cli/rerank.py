@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -101,7 +101,7 @@ def rerank(
     _write_notes(ranking, documents, output)
 
 
-def as_json(ranking: Ranking) -> dict[str, Any]:
+def as_json(ranking: Ranking) -> dict[str, object]:
     """The ranking as JSON types."""
     usage = ranking.usage
     return {

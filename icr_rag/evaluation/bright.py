@@ -16,7 +16,6 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from icr_rag.bounded import parse_json
 from icr_rag.errors import DataError, require
@@ -145,7 +144,7 @@ def open_bright_hub(part: Part) -> Opened:
     return open_bright_folder(Path(folder), part)
 
 
-def _rows(folder: Path, config: str, domain: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _rows(folder: Path, config: str, domain: str) -> Iterator[tuple[str, dict[str, object]]]:
     """Every row of a file, or of its numbered pieces, with its place for messages."""
     for path in _files(folder / config, domain):
         if path.suffix == ".parquet":
@@ -182,7 +181,7 @@ def _files(folder: Path, domain: str) -> list[Path]:
     return [path for path, _ in found]
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
     parquet = require("pyarrow.parquet", "evaluation", f"Reading {path.name}")
     number = 0
     try:
@@ -197,14 +196,14 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise DataError(f"cannot read {path}: {error}") from error
 
 
-def _string(row: dict[str, Any], key: str, place: str) -> str:
+def _string(row: dict[str, object], key: str, place: str) -> str:
     value = row.get(key)
     if not isinstance(value, str):
         raise DataError(f"{place}: {key!r} is {value!r}; it must be a string")
     return value
 
 
-def _ids(row: dict[str, Any], key: str, place: str) -> list[str]:
+def _ids(row: dict[str, object], key: str, place: str) -> list[str]:
     """A list of ids, without what stands for none."""
     value = row.get(key)
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from icr_rag.bounded import parse_json
 from icr_rag.errors import DataError
@@ -60,8 +59,9 @@ def open_candidates(path: Path, qrels: Path | None = None, name: str | None = No
     """
     read = _Read()
     for place, row in _objects(path):
-        if "candidates" in row and isinstance(row.get("query"), dict):
-            _add_rank_llm(read, row, place)
+        asked = row.get("query")
+        if "candidates" in row and isinstance(asked, dict):
+            _add_rank_llm(read, asked, row["candidates"], place)
         elif "paragraphs" in row and "question" in row:
             _add_icr(read, row, place)
         else:
@@ -103,7 +103,7 @@ def open_candidates(path: Path, qrels: Path | None = None, name: str | None = No
     return opened
 
 
-def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _objects(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
     """Each object with its place, for messages."""
     if path.suffix == ".jsonl":
         rows = (
@@ -120,17 +120,17 @@ def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield place, row
 
 
-def _parse(text: str, place: str) -> Any:
+def _parse(text: str, place: str) -> object:
     try:
         return parse_json(text)
     except ValueError as error:
         raise DataError(f"{place}: not JSON: {error}") from error
 
 
-def _add_rank_llm(read: _Read, row: dict[str, Any], place: str) -> None:
-    query = as_id(row["query"].get("qid"), f"{place}, query.qid")
-    _start(read, query, row["query"].get("text"), place)
-    for candidate in _dicts(row["candidates"], place, "candidates"):
+def _add_rank_llm(read: _Read, asked: dict[str, object], candidates: object, place: str) -> None:
+    query = as_id(asked.get("qid"), f"{place}, query.qid")
+    _start(read, query, asked.get("text"), place)
+    for candidate in _dicts(candidates, place, "candidates"):
         name = as_id(candidate.get("docid"), f"{place}, docid of a candidate")
         doc = candidate.get("doc")
         key = next((key for key in _TEXT_KEYS if isinstance(doc, dict) and key in doc), None)
@@ -144,7 +144,7 @@ def _add_rank_llm(read: _Read, row: dict[str, Any], place: str) -> None:
             read.scores[query][name] = float(score)
 
 
-def _add_icr(read: _Read, row: dict[str, Any], place: str) -> None:
+def _add_icr(read: _Read, row: dict[str, object], place: str) -> None:
     shared = "idx" in row
     query = as_id(row.get("idx", row.get("id")), f"{place}, idx")
     _start(read, query, row["question"], place)
@@ -167,7 +167,7 @@ def _add_icr(read: _Read, row: dict[str, Any], place: str) -> None:
         grades.pop(query, None)
 
 
-def _start(read: _Read, query: str, text: Any, place: str) -> None:
+def _start(read: _Read, query: str, text: object, place: str) -> None:
     if not isinstance(text, str):
         raise DataError(f"{place}: the text of query {query!r} is {text!r}; it must be a string")
     if query in read.queries:
@@ -177,18 +177,23 @@ def _start(read: _Read, query: str, text: Any, place: str) -> None:
     read.scores[query] = {}
 
 
-def _add(read: _Read, query: str, name: str, text: Any, title: Any, place: str) -> None:
+def _add(read: _Read, query: str, name: str, text: object, title: object, place: str) -> None:
     """Add a candidate to the query's list and its text to the documents."""
-    for key, value in (("text", text), ("title", title)):
-        if not isinstance(value, str) and not (key == "title" and value is None):
-            raise DataError(f"{place}: the {key} of document {name!r} is {value!r}, not a string")
+    text = _string(text, "text", name, place)
+    title = None if title is None else _string(title, "title", name, place)
     if name in read.run[query]:
         raise DataError(f"{place}: document {name!r} stands twice for query {query!r}")
     put_once(read.documents, name, Document(text, title if title else None, name), place)
     read.run[query].append(name)
 
 
-def _dicts(value: Any, place: str, key: str) -> list[dict[str, Any]]:
+def _string(value: object, key: str, name: str, place: str) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{place}: the {key} of document {name!r} is {value!r}, not a string")
+    return value
+
+
+def _dicts(value: object, place: str, key: str) -> list[dict[str, object]]:
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise DataError(f"{place}: {key!r} must be a list of objects")
     return value

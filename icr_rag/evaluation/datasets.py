@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from icr_rag.bounded import parse_json
 from icr_rag.errors import DataError
 from icr_rag.evaluation.files import read_lines
 from icr_rag.types import Document
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def read_labels(folder: Path, split: str) -> tuple[dict[str, str], dict[str, dic
     """Queries and judgements of a BEIR folder, as in `Dataset`; errors as in `load_beir`."""
     queries: dict[str, str] = {}
     for place, row in _read_jsonl(folder / "queries.jsonl"):
-        put_query(queries, row["_id"], row["text"], place)
+        put_query(queries, row.name, row.text, place)
     judgements = read_judgements(_judgements_file(folder, split))
     check_queries(Dataset(folder.name, {}, queries, judgements), folder / "queries.jsonl")
     return queries, judgements
@@ -82,10 +84,9 @@ def read_corpus(folder: Path, keep: Container[str] | None = None) -> dict[str, D
     """The documents of a BEIR folder's ``corpus.jsonl``; ``keep`` and errors as in `load_beir`."""
     documents: dict[str, Document] = {}
     for place, row in _read_jsonl(folder / "corpus.jsonl"):
-        if keep is None or row["_id"] in keep:
-            title = row.get("title")
-            document = Document(row["text"], title if title else None, row["_id"])
-            put_once(documents, row["_id"], document, place)
+        if keep is None or row.name in keep:
+            document = Document(row.text, row.title if row.title else None, row.name)
+            put_once(documents, row.name, document, place)
     return documents
 
 
@@ -128,8 +129,15 @@ def check_queries(dataset: Dataset, place: str | Path) -> None:
         raise DataError(f"{place}: no query has a document judged relevant")
 
 
-def _read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each line's place, for messages, and its object with checked "_id", "text" and "title"."""
+@dataclass(frozen=True)
+class _Row:
+    name: str
+    text: str
+    title: str | None
+
+
+def _read_jsonl(path: Path) -> Iterator[tuple[str, _Row]]:
+    """Each line's place, for messages, and what its object holds, checked."""
     for number, line in read_lines(path):
         place = f"{path}:{number}"
         try:
@@ -138,14 +146,15 @@ def _read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             raise DataError(f"{place}: not JSON: {error}") from error
         if not isinstance(row, dict) or not {"_id", "text"} <= row.keys():
             raise DataError(f"{place}: expected an object with '_id' and 'text'")
+        name, text, title = row["_id"], row["text"], row.get("title")
         # bool is an int to Python but no id.
-        if isinstance(row["_id"], bool) or not isinstance(row["_id"], (str, int)):
-            raise DataError(f"{place}: '_id' is {row['_id']!r}; it must be a string or an integer")
-        if not isinstance(row["text"], str):
-            raise DataError(f"{place}: 'text' is a {type(row['text']).__name__}, not a string")
-        if not isinstance(row.get("title"), (str, type(None))):
-            raise DataError(f"{place}: 'title' is a {type(row['title']).__name__}, not a string")
-        yield place, {**row, "_id": str(row["_id"])}
+        if isinstance(name, bool) or not isinstance(name, (str, int)):
+            raise DataError(f"{place}: '_id' is {name!r}; it must be a string or an integer")
+        if not isinstance(text, str):
+            raise DataError(f"{place}: 'text' is a {type(text).__name__}, not a string")
+        if not isinstance(title, (str, type(None))):
+            raise DataError(f"{place}: 'title' is a {type(title).__name__}, not a string")
+        yield place, _Row(str(name), text, title)
 
 
 def read_judgements(path: Path) -> dict[str, dict[str, int]]:
@@ -178,7 +187,7 @@ def put_query(queries: dict[str, str], name: str, text: str, place: str) -> None
     put_once(queries, name, text, place)
 
 
-def put_once(table: dict[str, Any], key: str, value: Any, place: str) -> None:
+def put_once(table: dict[str, T], key: str, value: T, place: str) -> None:
     """Add to ``table``; the same again does no harm, something else under the same id does."""
     if table.setdefault(key, value) != value:
         raise DataError(f"{place}: {key!r} stands there twice, with different contents")

@@ -7,7 +7,6 @@ import platform
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from icr_rag import __version__
 
@@ -27,7 +26,7 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def hardware() -> dict[str, Any]:
+def hardware() -> dict[str, str | int | None]:
     """The machine; of torch only what it says once it is imported."""
     torch = sys.modules.get("torch")
     accelerator = None

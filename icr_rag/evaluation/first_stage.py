@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +70,7 @@ def bm25_candidates(
     return run
 
 
-def _tokenizer(language: str) -> Any:
+def _tokenizer(language: str) -> Callable[[Sequence[str]], list[list[str]]]:
     """A function from texts to their lists of stems."""
     bm25s = require("bm25s", "cli", "BM25")
     stemmers = require("Stemmer", "cli", "BM25")
@@ -81,20 +80,21 @@ def _tokenizer(language: str) -> Any:
             f"{', '.join(stemmers.algorithms())}"
         )
     stemmer = stemmers.Stemmer(language)
-    stopwords: Any = language
+    stopwords: str | None = language
     try:
         bm25s.tokenize([""], stopwords=language, show_progress=False)
     except ValueError:
         stopwords = None
 
-    def tokenize(texts: Sequence[str]) -> Any:
-        return bm25s.tokenize(
+    def tokenize(texts: Sequence[str]) -> list[list[str]]:
+        stems: list[list[str]] = bm25s.tokenize(
             list(texts),
             stopwords=stopwords,
             stemmer=stemmer,
             return_ids=False,
             show_progress=False,
         )
+        return stems
 
     return tokenize
 

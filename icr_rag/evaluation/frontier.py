@@ -11,11 +11,17 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from icr_rag.errors import require
 from icr_rag.evaluation.grid_result import GridResult, Slice
 from icr_rag.evaluation.plot_labels import place_labels
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: Text and lines: as far from white as from near-black.
 GREY = "#757575"
@@ -110,12 +116,14 @@ def draw_frontier(result: GridResult, folder: Path) -> list[Path]:
     return paths
 
 
-def _figure(matplotlib: Any, panels: list[tuple[Slice, list[Point]]], measure: str) -> Any:
+def _figure(
+    matplotlib: ModuleType, panels: list[tuple[Slice, list[Point]]], measure: str
+) -> Figure:
     columns = 1 if len(panels) == 1 else 2
     rows = -(-len(panels) // columns)
     # As high as the longest key.
     height = max(4.6, 0.8 + 0.14 * max(len(points) for _, points in panels))
-    figure = matplotlib.figure.Figure(figsize=(7.2 * columns, height * rows + 0.5))
+    figure: Figure = matplotlib.figure.Figure(figsize=(7.2 * columns, height * rows + 0.5))
     # The renderer that measures labels.
     backend = require("matplotlib.backends.backend_agg", "plot", "The frontier plot")
     backend.FigureCanvasAgg(figure)
@@ -125,7 +133,7 @@ def _figure(matplotlib: Any, panels: list[tuple[Slice, list[Point]]], measure: s
         _panel(axis, place, points, measure)
     for axis in list(axes)[len(panels) :]:
         axis.set_visible(False)
-    _legend(matplotlib, figure, [point for _, points in panels for point in points])
+    _legend(figure, [point for _, points in panels for point in points])
     # Labels need to know where things are, and constrained layout moves them once.
     figure.canvas.draw()
     figure.set_layout_engine("none")
@@ -142,7 +150,7 @@ def _named(points: list[Point]) -> list[tuple[Point, str]]:
     return [(point, str(number)) for number, point in enumerate(timed, start=1)]
 
 
-def _panel(axis: Any, place: Slice, points: list[Point], measure: str) -> None:
+def _panel(axis: Axes, place: Slice, points: list[Point], measure: str) -> None:
     timed = [point for point in points if point.seconds > 0]
     axis.set_title(place.title, loc="left", fontsize=10)
     axis.set_xlabel("median seconds per query (log scale)")
@@ -193,7 +201,7 @@ def _panel(axis: Any, place: Slice, points: list[Point], measure: str) -> None:
         )
 
 
-def _staircase(axis: Any, front: list[Point]) -> None:
+def _staircase(axis: Axes, front: list[Point]) -> None:
     """The best quality that can be had in so many seconds."""
     axis.step(
         [point.seconds for point in front],
@@ -205,7 +213,7 @@ def _staircase(axis: Any, front: list[Point]) -> None:
     )
 
 
-def _ticks(axis: Any) -> None:
+def _ticks(axis: Axes) -> None:
     """Plain numbers: 0.2 and not 2 x 10^-1."""
     ticker = require("matplotlib.ticker", "plot", "The frontier plot")
     low, high = axis.get_xlim()
@@ -216,7 +224,7 @@ def _ticks(axis: Any) -> None:
     axis.xaxis.set_minor_formatter(ticker.NullFormatter())
 
 
-def _legend(matplotlib: Any, figure: Any, points: list[Point]) -> None:
+def _legend(figure: Figure, points: list[Point]) -> None:
     lines = require("matplotlib.lines", "plot", "The frontier plot")
     kinds = [kind for kind in STYLES if any(p.kind == kind and p.seconds > 0 for p in points)]
     handles = [

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import ConfigError
@@ -30,6 +30,7 @@ from icr_rag.evaluation.harness import (
 )
 from icr_rag.evaluation.metrics import check_measures, evaluate_run, mean_measures
 from icr_rag.evaluation.peers import NotRunHere, check_peer, make_peer
+from icr_rag.types import Document, Ranking
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def run_grid(
     events: Events,
     *,
     folder: Path | None = None,
-    make_reranker: Callable[[RerankerConfig], Any] | None = None,
+    make_reranker: Callable[[RerankerConfig], Ranker] | None = None,
 ) -> GridResult:
     """Evaluate all systems and peers.
 
@@ -113,7 +114,7 @@ class _Run:
         grid: Grid,
         state: Path,
         events: Events,
-        make_reranker: Callable[[RerankerConfig], Any] | None,
+        make_reranker: Callable[[RerankerConfig], Ranker] | None,
         total: int,
     ) -> None:
         self.grid = grid
@@ -134,7 +135,9 @@ class _Run:
         if self._previous is not None:
             self._previous.close()
 
-    def rows(self, job: System | PeerEntry, places: list[Any]) -> Iterator[Row]:
+    def rows(
+        self, job: System | PeerEntry, places: list[tuple[Slice, GridData, Setting]]
+    ) -> Iterator[Row]:
         """The rows of one system or peer."""
         if isinstance(job, System) and job.config is None:
             self.begun += len(places)
@@ -191,7 +194,7 @@ class _Lazy:
     def __init__(self, job: System | PeerEntry, run: _Run) -> None:
         self.job = job
         self.run = run
-        self.inner: Any = None
+        self.inner: Ranker | None = None
         self.error: Exception | None = None
         if isinstance(job, System):
             if job.config is None:
@@ -200,7 +203,7 @@ class _Lazy:
             self.name = job.name
             self.kind: str = job.config.scoring
             self.first_stage = False
-            self.identity: dict[str, Any] | None = None
+            self.identity: dict[str, object] | None = None
         else:
             self.config = _shared_config(run.grid)
             self.name, self.kind = job.label, "peer"
@@ -217,12 +220,12 @@ class _Lazy:
             if self.first_stage:
                 self.config = RerankerConfig()
 
-    def load(self) -> None:
+    def load(self) -> Ranker:
         """Load the weights, once; an error is remembered, for that they will not load later."""
         if self.error is not None:
             raise self.error
         if self.inner is not None:
-            return
+            return self.inner
         self.run.make_room(self.config.model)
         try:
             with self.run.events.loading(self.name):
@@ -230,8 +233,9 @@ class _Lazy:
         except Exception as error:
             self.error = error
             raise
+        return self.inner
 
-    def _make(self) -> Ranker | Any:
+    def _make(self) -> Ranker:
         if isinstance(self.job, PeerEntry):
             return make_peer(self.job.peer, self.config, self.job.options)
         if self.run.make_reranker is not None:
@@ -241,12 +245,23 @@ class _Lazy:
         # The first query's time must not hold what is done once.
         return Reranker(self.config).warm_up()
 
-    def rank(self, *arguments: Any, **options: Any) -> Any:
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[Document],
+        top_n: int | None = None,
+        *,
+        retrieval_scores: Sequence[float] | None = None,
+    ) -> Ranking:
         """As the system's."""
-        return self.inner.rank(*arguments, **options)
+        ranker = self.load()
+        # One that fuses nothing need not know of first-stage scores.
+        if retrieval_scores is None:
+            return ranker.rank(query, documents, top_n)
+        return ranker.rank(query, documents, top_n, retrieval_scores=retrieval_scores)
 
     @property
-    def engine(self) -> Any:
+    def engine(self) -> object:
         """The system's weights, for telling where they are; None for what has none."""
         return getattr(self.inner, "engine", None)
 
@@ -267,13 +282,13 @@ def _shared_config(grid: Grid) -> RerankerConfig:
     return RerankerConfig(**{**shared, **FIXED})
 
 
-def _slice(item: GridData, order: Any, depth: int) -> Slice:
+def _slice(item: GridData, order: str | int, depth: int) -> Slice:
     label = "given" if order == "given" else f"shuffled (seed {order})"
     return Slice(item.entry.label, label, depth)
 
 
-def _setting(item: GridData, order: Any, depth: int) -> Setting:
-    shuffle = None if order == "given" else order
+def _setting(item: GridData, order: str | int, depth: int) -> Setting:
+    shuffle = order if isinstance(order, int) else None
     return Setting(depth, shuffle, ignore_identical_ids=item.entry.ignore_identical_ids)
 
 

@@ -26,9 +26,17 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from icr_rag.config import RerankerConfig
 from icr_rag.config_sources import read_config_file
@@ -97,7 +105,7 @@ class PeerEntry(_Strict):
 
     peer: str = Field(min_length=1)
     name: str | None = Field(None, min_length=1)
-    options: dict[str, Any] = {}
+    options: dict[str, object] = {}
 
     @property
     def label(self) -> str:
@@ -143,8 +151,8 @@ class Grid(_Strict):
     orders: tuple[Literal["given"] | int, ...] = Field(("given",), min_length=1)
     depths: tuple[int, ...] = Field((100,), min_length=1)
     measures: tuple[str, ...] = Field(("nDCG@10", "RR@10", "R@10"), min_length=1)
-    reranker: dict[str, Any] = {}
-    systems: dict[str, dict[str, Any]] = {}
+    reranker: dict[str, object] = {}
+    systems: dict[str, dict[str, object]] = {}
     peers: tuple[PeerEntry, ...] = ()
     baseline: str | None = None
     significance: SignificanceEntry = SignificanceEntry()
@@ -152,7 +160,7 @@ class Grid(_Strict):
 
     @field_validator("data", "peers", mode="before")
     @classmethod
-    def _expand_names(cls, value: Any, info: Any) -> Any:
+    def _expand_names(cls, value: object, info: ValidationInfo) -> object:
         """A data set or a peer may be written as its bare name."""
         key = "source" if info.field_name == "data" else "peer"
         if not isinstance(value, (list, tuple)):
@@ -161,7 +169,7 @@ class Grid(_Strict):
 
     @field_validator("systems", mode="before")
     @classmethod
-    def _allow_empty_systems(cls, value: Any) -> Any:
+    def _allow_empty_systems(cls, value: object) -> object:
         """``icr:`` with nothing after it means the shared settings."""
         if not isinstance(value, dict):
             return value
@@ -178,7 +186,7 @@ class Grid(_Strict):
     def _check_names(self) -> Grid:
         if not self.systems and not self.peers:
             raise ValueError("there is nothing to evaluate: give systems, peers or both")
-        named: tuple[tuple[str, list[Any]], ...] = (
+        named: tuple[tuple[str, list[object]], ...] = (
             ("data", [entry.label for entry in self.data]),
             ("orders", list(self.orders)),
             ("depths", list(self.depths)),
@@ -231,10 +239,10 @@ def load_grid(path: str | Path) -> Grid:
     return make_grid(read_config_file(Path(path)), str(path))
 
 
-def make_grid(values: Mapping[str, Any], name: str = "the grid") -> Grid:
+def make_grid(values: Mapping[str, object], name: str = "the grid") -> Grid:
     """A checked grid from the values of a file; ``name`` is for messages. Raises as `load_grid`."""
     try:
-        grid = Grid(**values)
+        grid = Grid.model_validate(dict(values))
     except ValidationError as error:
         raise ConfigError(f"{name}: {explain(error, Grid)}") from error
     names = [system.name for system in systems(grid)] + [entry.label for entry in grid.peers]
@@ -279,7 +287,7 @@ def _expand(grid: Grid, name: str) -> Iterator[System]:
             yield System(label, None, str(error))
 
 
-def _choices(field: str, value: Any) -> list[Any]:
+def _choices(field: str, value: object) -> list[object]:
     """The values that a field takes in turn."""
     if not isinstance(value, list):
         return [value]
@@ -302,7 +310,7 @@ def _is_combination(error: ConfigError) -> bool:
     return isinstance(cause, ValidationError) and not any(item["loc"] for item in cause.errors())
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 

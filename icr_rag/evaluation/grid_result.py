@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from icr_rag.evaluation.grid_config import Grid
 from icr_rag.evaluation.harness import Evaluation
@@ -139,7 +139,7 @@ class GridResult:
         return [row for row in self.rows if row.status == "failed"]
 
 
-def slug(*parts: Any) -> str:
+def slug(*parts: object) -> str:
     """A file name that tells the parts, and a digest that keeps it unique."""
     text = "-".join(str(part) for part in parts)
     readable = re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.")[:80]

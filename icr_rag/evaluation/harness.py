@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from icr_rag import __version__
 from icr_rag.config import RerankerConfig
@@ -82,7 +82,7 @@ class Evaluation:
     run: Run
     finished: dict[str, Finished]
     setting: Setting
-    config: dict[str, Any]
+    config: dict[str, object]
 
     @property
     def seconds_per_query(self) -> float:
@@ -94,7 +94,7 @@ class Evaluation:
         """How many documents were cut, over all queries."""
         return sum(row.truncated for row in self.finished.values())
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON types; the measures come first, under ir-measures' names."""
         rows = list(self.finished.values())
         return {
@@ -138,7 +138,7 @@ def evaluate(
     *,
     measures: Sequence[str] = MEASURES,
     queries: Container[str] | None = None,
-    identity: Mapping[str, Any] | None = None,
+    identity: Mapping[str, object] | None = None,
 ) -> Evaluation:
     """Re-rank and measure.
 
@@ -272,7 +272,7 @@ def check_candidates(dataset: Dataset, given: Mapping[str, list[str]], depth: in
 
 
 def _fingerprint(
-    described: Mapping[str, Any],
+    described: Mapping[str, object],
     model: str,
     dataset: Dataset,
     given: Mapping[str, Sequence[str]],
@@ -285,7 +285,7 @@ def _fingerprint(
     """
     digest = hashlib.sha256()
 
-    def add(*parts: Any) -> None:
+    def add(*parts: object) -> None:
         # As JSON, so that no two lists of parts run together to the same bytes.
         digest.update(json.dumps(parts, sort_keys=True).encode() + b"\n")
 

@@ -5,8 +5,8 @@ The library downloads what it needs to ``$IR_DATASETS_HOME`` (``~/.ir_datasets``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Protocol, TypeVar
 
 from icr_rag.errors import DataError, require
 from icr_rag.evaluation.datasets import put_once, put_query
@@ -15,6 +15,49 @@ from icr_rag.evaluation.opened import Opened
 from icr_rag.types import Document
 
 T = TypeVar("T")
+
+
+# ir_datasets has no types: what is read of its objects.
+
+
+class _Query(Protocol):
+    query_id: str
+
+    def default_text(self) -> str: ...
+
+
+class _Judged(Protocol):
+    query_id: str
+    doc_id: str
+    relevance: int
+
+
+class _Scored(Protocol):
+    query_id: str
+    doc_id: str
+    score: float
+
+
+class _Document(Protocol):
+    doc_id: str
+
+    def default_text(self) -> str: ...
+
+
+class _Store(Protocol):
+    def get_many(self, doc_ids: list[str]) -> Mapping[str, _Document]: ...
+
+
+class _Data(Protocol):
+    def queries_iter(self) -> Iterable[_Query]: ...
+
+    def qrels_iter(self) -> Iterable[_Judged]: ...
+
+    def scoreddocs_iter(self) -> Iterable[_Scored]: ...
+
+    def docs_iter(self) -> Iterable[_Document]: ...
+
+    def docs_store(self) -> _Store: ...
 
 
 def open_ir_datasets(name: str) -> Opened:
@@ -74,14 +117,14 @@ def _guard(place: str, read: Callable[[], T]) -> T:
         ) from error
 
 
-def _queries(data: Any, place: str) -> dict[str, str]:
+def _queries(data: _Data, place: str) -> dict[str, str]:
     queries: dict[str, str] = {}
     for query in data.queries_iter():
         put_query(queries, query.query_id, query.default_text(), place)
     return queries
 
 
-def _judgements(data: Any, place: str) -> dict[str, dict[str, int]]:
+def _judgements(data: _Data, place: str) -> dict[str, dict[str, int]]:
     judgements: dict[str, dict[str, int]] = {}
     for judged in data.qrels_iter():
         grades = judgements.setdefault(judged.query_id, {})
@@ -89,7 +132,7 @@ def _judgements(data: Any, place: str) -> dict[str, dict[str, int]]:
     return judgements
 
 
-def _scores(data: Any) -> ScoredRun:
+def _scores(data: _Data) -> ScoredRun:
     found: dict[str, list[tuple[float, str]]] = {}
     for row in data.scoreddocs_iter():
         found.setdefault(row.query_id, []).append((float(row.score), row.doc_id))
@@ -100,7 +143,8 @@ def _scores(data: Any) -> ScoredRun:
     }
 
 
-def _documents(data: Any, keep: Collection[str] | None) -> dict[str, Document]:
+def _documents(data: _Data, keep: Collection[str] | None) -> dict[str, Document]:
+    rows: Mapping[str, _Document]
     if keep is None:
         rows = {row.doc_id: row for row in data.docs_iter()}
     else:
@@ -108,7 +152,7 @@ def _documents(data: Any, keep: Collection[str] | None) -> dict[str, Document]:
     return {name: _document(row) for name, row in rows.items()}
 
 
-def _document(row: Any) -> Document:
+def _document(row: _Document) -> Document:
     """Title and text where there are both; else what the library takes for the whole text."""
     title, text = getattr(row, "title", None), getattr(row, "text", None)
     if isinstance(title, str) and isinstance(text, str):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import ConfigError, MissingDependencyError, require
@@ -12,6 +12,12 @@ from icr_rag.model.device import choose_dtype, resolve_device
 from icr_rag.model.loading import load_config
 from icr_rag.order import stable_order
 from icr_rag.types import Document, Ranking, Usage
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+T = TypeVar("T")
 
 _QUESTION = (
     '"Passage: " ~ document ~ "\\n\\nQuery: " ~ query ~ "\\n\\nDoes the passage answer the query? '
@@ -77,7 +83,7 @@ class CrossEncoderPeer:
 
         # Asked before, because a Transformer without a template takes pairs as plain text.
         own = transformers.AutoTokenizer.from_pretrained(source, **hub).chat_template
-        transformer: Any = Transformer(
+        transformer = Transformer(
             source,
             transformer_task="text-generation",
             model_kwargs={**hub, "dtype": choose_dtype(device, config.dtype, stored).dtype},
@@ -118,18 +124,18 @@ class CrossEncoderPeer:
         ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return text if len(ids) <= most else str(self.tokenizer.decode(ids[:most]))
 
-    def _count(self, module: Any, arguments: tuple[Any, ...]) -> None:
+    def _count(self, module: object, arguments: tuple[Mapping[str, torch.Tensor], ...]) -> None:
         """What the model is given; padding is no token."""
         mask = arguments[0]["attention_mask"]
         self.calls += mask.shape[0]
         self.tokens += int(mask.sum())
 
 
-def _identity(values: Any) -> Any:
+def _identity(values: T) -> T:
     return values
 
 
-def _answer_tokens(tokenizer: Any, yes: str, no: str) -> tuple[int, int]:
+def _answer_tokens(tokenizer: PreTrainedTokenizerBase, yes: str, no: str) -> tuple[int, int]:
     """The first token of each answer."""
     first = []
     for word in (yes, no):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import Any
 
 from icr_rag.config import RerankerConfig
 from icr_rag.evaluation.peers import NotRunHere, ranking_of
@@ -34,7 +33,7 @@ class RankLLMPeer:
         context_size: int = 4096,
         window_size: int = 20,
         stride: int = 10,
-        **options: Any,
+        **options: object,
     ) -> None:
         try:
             self._data = importlib.import_module("rank_llm.data")
@@ -52,7 +51,7 @@ class RankLLMPeer:
             stride=stride,
             **options,
         )
-        self._reranker: Any = rerank.Reranker(agent)
+        self._reranker = rerank.Reranker(agent)
 
     def rank(self, query: str, documents: Sequence[Document]) -> Ranking:
         """All documents, best first."""

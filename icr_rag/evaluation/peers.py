@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol, SupportsInt
 
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import ConfigError, ICRError, InputError
@@ -24,6 +24,13 @@ from icr_rag.types import Document, Ranking, Usage
 
 class NotRunHere(ICRError):
     """A peer that this machine cannot run; the message says why."""
+
+
+class Inner(Protocol):
+    """What a factory makes."""
+
+    def rank(self, query: str, documents: Sequence[Document], /) -> Ranking | Iterable[SupportsInt]:
+        """A ranking, or positions in ``documents``, best first."""
 
 
 class Peer:
@@ -37,7 +44,7 @@ class Peer:
         ConfigError: if ``inner`` has no ``rank``.
     """
 
-    def __init__(self, inner: Any, config: RerankerConfig) -> None:
+    def __init__(self, inner: Inner, config: RerankerConfig) -> None:
         if not callable(getattr(inner, "rank", None)):
             raise ConfigError(f"{type(inner).__name__} has no method rank(query, documents)")
         self.inner = inner
@@ -97,7 +104,7 @@ def ranking_of(order: Sequence[int], documents: Sequence[Document], usage: Usage
     return make_ranking(list(documents), scored, usage, None)
 
 
-def make_peer(name: str, config: RerankerConfig, options: Mapping[str, Any]) -> Peer:
+def make_peer(name: str, config: RerankerConfig, options: Mapping[str, object]) -> Peer:
     """Make a peer; its weights may be loaded here.
 
     Args:
@@ -126,32 +133,35 @@ def check_peer(name: str) -> None:
         )
 
 
-def _factory(name: str) -> Callable[..., Any]:
+def _factory(name: str) -> Callable[..., Inner]:
     check_peer(name)
     if name in PEERS:
         return PEERS[name]
     module, _, attribute = name.partition(":")
     try:
-        made: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+        made: Callable[..., Inner] = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"peer {name!r} cannot be imported: {error}") from error
     return made
 
 
-def _cross_encoder(config: RerankerConfig, **options: Any) -> Any:
+def _cross_encoder(config: RerankerConfig, **options: object) -> Inner:
     from icr_rag.evaluation.peer_cross_encoder import CrossEncoderPeer
 
-    return CrossEncoderPeer(config, **options)
+    # Which options there are, the constructor says.
+    make: Callable[..., Inner] = CrossEncoderPeer
+    return make(config, **options)
 
 
-def _rank_llm(config: RerankerConfig, **options: Any) -> Any:
+def _rank_llm(config: RerankerConfig, **options: object) -> Inner:
     from icr_rag.evaluation.peer_rank_llm import RankLLMPeer
 
-    return RankLLMPeer(config, **options)
+    make: Callable[..., Inner] = RankLLMPeer
+    return make(config, **options)
 
 
 #: Name -> factory, called with the shared settings and the entry's options.
-PEERS: dict[str, Callable[..., Any]] = {
+PEERS: dict[str, Callable[..., Inner]] = {
     "bm25": FirstStage,
     "cross_encoder": _cross_encoder,
     "rank_llm": _rank_llm,

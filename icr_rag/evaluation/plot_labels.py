@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.backend_bases import RendererBase
+    from matplotlib.text import Annotation, Text
+    from matplotlib.transforms import Bbox
 
 #: A rectangle in pixels: left, bottom, right, top.
 Box = tuple[float, float, float, float]
@@ -21,6 +27,12 @@ _OFFSETS = [
 ]  # fmt: skip
 
 
+class _Canvas(Protocol):
+    """Agg's canvas; matplotlib's base class promises no renderer to measure text with."""
+
+    def get_renderer(self) -> RendererBase: ...
+
+
 def overlap(first: Box, second: Box) -> float:
     """The area that two rectangles share."""
     width = min(first[2], second[2]) - max(first[0], second[0])
@@ -28,17 +40,17 @@ def overlap(first: Box, second: Box) -> float:
     return width * height if width > 0 and height > 0 else 0.0
 
 
-def place_labels(axis: Any, points: Sequence[tuple[float, float, str]]) -> list[Any]:
+def place_labels(axis: Axes, points: Sequence[tuple[float, float, str]]) -> list[Annotation]:
     """Write each point's label where it covers least; a thin line leads to one that is far off.
 
     Args:
-        axis: of matplotlib; its figure has been laid out and drawn once.
+        axis: of matplotlib; its figure has been laid out and drawn once, on Agg's canvas.
         points: (x, y, label).
 
     Returns:
         The annotations.
     """
-    renderer = axis.figure.canvas.get_renderer()
+    renderer = cast("_Canvas", axis.figure.canvas).get_renderer()
     scale = axis.figure.dpi / 72
     half = _POINT * scale / 2
     frame = axis.get_window_extent(renderer)
@@ -72,12 +84,12 @@ def place_labels(axis: Any, points: Sequence[tuple[float, float, str]]) -> list[
     return made
 
 
-def _lines(axis: Any) -> list[Box]:
+def _lines(axis: Axes) -> list[Box]:
     """The horizontal and vertical lines of a panel, each as a thin rectangle."""
     boxes = []
     for line in axis.lines:
         # A line across the panel has its x in parts of the panel's width.
-        corners = line.get_transform().transform(line.get_xydata())
+        corners: Iterable[Sequence[float]] = line.get_transform().transform(line.get_xydata())
         if line.get_drawstyle() == "steps-post":
             corners = [
                 corner
@@ -89,12 +101,12 @@ def _lines(axis: Any) -> list[Box]:
     return boxes
 
 
-def _put(annotation: Any, right: float, up: float) -> None:
+def _put(annotation: Annotation, right: float, up: float) -> None:
     annotation.set_position((right, up))
     annotation.set_horizontalalignment("left" if right > 0 else "right")
 
 
-def _lead(axis: Any, at: tuple[float, float], offset: tuple[float, float]) -> None:
+def _lead(axis: Axes, at: tuple[float, float], offset: tuple[float, float]) -> None:
     right, up = offset
     axis.annotate(
         "",
@@ -105,12 +117,12 @@ def _lead(axis: Any, at: tuple[float, float], offset: tuple[float, float]) -> No
     )
 
 
-def _box(text: Any, renderer: Any) -> Box:
+def _box(text: Text, renderer: RendererBase) -> Box:
     extent = text.get_window_extent(renderer)
     return extent.x0, extent.y0, extent.x1, extent.y1
 
 
-def _outside(box: Box, frame: Any) -> float:
+def _outside(box: Box, frame: Bbox) -> float:
     """How much of a label the panel's edge would cut off."""
     area = (box[2] - box[0]) * (box[3] - box[1])
     return area - overlap(box, (frame.x0, frame.y0, frame.x1, frame.y1))

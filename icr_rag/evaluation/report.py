@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from icr_rag.errors import DataError
 from icr_rag.evaluation.environment import hardware, versions
@@ -56,7 +55,7 @@ def write_report(result: GridResult, folder: Path, *, plot: bool = True) -> list
     return [*paths, *drawn, report, page]
 
 
-def to_dict(result: GridResult) -> dict[str, Any]:
+def to_dict(result: GridResult) -> dict[str, object]:
     """JSON types. ``means`` is for reading single numbers: slice, system, measure or cost."""
     return {
         "means": {
@@ -81,8 +80,8 @@ def _key(place: Slice) -> str:
     return f"{place.dataset}/{place.order}/{place.depth}"
 
 
-def _row_dict(result: GridResult, row: Row) -> dict[str, Any]:
-    values: dict[str, Any] = {
+def _row_dict(result: GridResult, row: Row) -> dict[str, object]:
+    values: dict[str, object] = {
         "dataset": row.slice.dataset,
         "order": row.slice.order,
         "depth": row.slice.depth,
@@ -104,7 +103,7 @@ def _row_dict(result: GridResult, row: Row) -> dict[str, Any]:
     return values
 
 
-def _result_rows(result: GridResult) -> Iterable[list[Any]]:
+def _result_rows(result: GridResult) -> Iterable[list[object]]:
     measures = result.grid.measures
     yield [
         "dataset", "order", "depth", "system", "kind", "status", "queries", *measures,
@@ -127,7 +126,7 @@ def _result_rows(result: GridResult) -> Iterable[list[Any]]:
         ]  # fmt: skip
 
 
-def _query_rows(result: GridResult) -> Iterable[list[Any]]:
+def _query_rows(result: GridResult) -> Iterable[list[object]]:
     measures = result.grid.measures
     yield ["dataset", "order", "depth", "system", "query", *measures, *_COSTS]
     for row in result.rows:
@@ -142,7 +141,7 @@ def _query_rows(result: GridResult) -> Iterable[list[Any]]:
             ]  # fmt: skip
 
 
-def _csv(rows: Iterable[list[Any]]) -> str:
+def _csv(rows: Iterable[list[object]]) -> str:
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows(rows)
     return out.getvalue()

@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -98,7 +98,7 @@ class Entry(_Strict):
     tolerance: float = Field(0.0, ge=0, allow_inf_nan=False)
     needs: Needs = Needs()
     not_run_here: str | None = None
-    matrix: dict[str, tuple[Any, ...]] = {}
+    matrix: dict[str, tuple[object, ...]] = {}
 
     @field_validator("command")
     @classmethod
@@ -121,7 +121,7 @@ class Entry(_Strict):
 
 class _File(_Strict):
     #: Anchors for YAML's own use.
-    definitions: Any = None
+    definitions: object = None
     entries: tuple[Entry, ...] = Field(min_length=1)
 
 
@@ -204,7 +204,7 @@ def _expand(entry: Entry) -> Iterator[Check]:
     reserved = {name: f"{{{name}}}" for name in _RESERVED}
     names = set()
     for values in itertools.product(*entry.matrix.values()):
-        variables: dict[str, Any] = {}
+        variables: dict[str, object] = {}
         for key, value in zip(entry.matrix, values, strict=True):
             variables.update(value if isinstance(value, Mapping) else {key: value})
         clash = sorted(set(variables) & set(_RESERVED))
@@ -212,7 +212,7 @@ def _expand(entry: Entry) -> Iterator[Check]:
             raise ConfigError(f"{entry.name}: the matrix may not set {clash[0]!r}; rename it")
         variables.update(reserved)
 
-        def fill(text: str, variables: dict[str, Any] = variables) -> str:
+        def fill(text: str, variables: dict[str, object] = variables) -> str:
             return _fill(text, variables, entry.name)
 
         name = fill(entry.name)
@@ -240,7 +240,7 @@ def _expand(entry: Entry) -> Iterator[Check]:
             )
 
 
-def _fill(text: str, variables: Mapping[str, Any], name: str) -> str:
+def _fill(text: str, variables: Mapping[str, object], name: str) -> str:
     """``text`` with names in braces replaced; other braces stay."""
 
     def value(match: re.Match[str]) -> str:
@@ -351,7 +351,7 @@ def _judge(check: Check, folder: Path, data: Path | None, error: str | None) -> 
         return Outcome(check, "error", reason=error)
     path = Path(_fill(check.result, _folders(folder, data), check.name))
     try:
-        found: Any = parse_json(path.read_text("utf-8"))
+        found: object = parse_json(path.read_text("utf-8"))
     except (OSError, ValueError) as problem:
         return Outcome(check, "error", reason=f"{path} cannot be read: {problem}")
     for key in check.read:

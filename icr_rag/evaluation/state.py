@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from icr_rag.bounded import parse_json
 from icr_rag.errors import DataError
@@ -94,9 +93,11 @@ class State:
 def _read_rows(lines: list[bytes]) -> Iterator[tuple[str, Finished]]:
     for line in lines:
         try:
-            values: Any = parse_json(line)
+            values = parse_json(line)
+            if not isinstance(values, dict):
+                continue
             yield values.pop("query"), Finished(**values)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError):
             # Half of a line, or none: that query is simply ranked again.
             continue
 
@@ -105,5 +106,5 @@ def _row_line(query: str, row: Finished) -> str:
     return _line({"query": query, **asdict(row)})
 
 
-def _line(value: dict[str, Any]) -> str:
+def _line(value: dict[str, object]) -> str:
     return json.dumps(value) + "\n"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from icr_rag.bounded import parse_json
 from icr_rag.errors import DataError
@@ -130,14 +129,20 @@ def _document(line: str, place: str) -> Document:
     if not isinstance(row, dict):
         raise DataError(f"{place}: expected an object with 'id' and 'text'")
     name = as_id(_first(row, _ID_KEYS, place), place)
-    text, title = _first(row, _TEXT_KEYS, place), row.get("title")
-    for key, value in (("text", text), ("title", title)):
-        if not isinstance(value, str) and not (key == "title" and value is None):
-            raise DataError(f"{place}: {key!r} is a {type(value).__name__}, not a string")
+    text = _string(_first(row, _TEXT_KEYS, place), "text", place)
+    title = row.get("title")
+    if title is not None:
+        title = _string(title, "title", place)
     return Document(text, title if title else None, name)
 
 
-def _first(row: dict[str, Any], keys: tuple[str, ...], place: str) -> Any:
+def _string(value: object, key: str, place: str) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{place}: {key!r} is a {type(value).__name__}, not a string")
+    return value
+
+
+def _first(row: dict[str, object], keys: tuple[str, ...], place: str) -> object:
     """The value of the key that the object has."""
     for key in keys:
         if key in row:
@@ -145,7 +150,7 @@ def _first(row: dict[str, Any], keys: tuple[str, ...], place: str) -> Any:
     raise DataError(f"{place}: an object without {' or '.join(map(repr, keys))}")
 
 
-def as_id(value: Any, place: str) -> str:
+def as_id(value: object, place: str) -> str:
     """An id as a string; strings and whole numbers are ids, `DataError` for anything else."""
     # bool is an int to Python but no id.
     if isinstance(value, bool) or not isinstance(value, (str, int)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def adapter_settings(
-    adapter: type, fields: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+    adapter: type, fields: Mapping[str, object]
+) -> tuple[dict[str, object], dict[str, object]]:
     """Keywords that an adapter's constructor names, and the others, which are the reranker's."""
     named = _keywords(adapter)
     own = {name: value for name, value in fields.items() if name in named}
@@ -28,8 +28,8 @@ def adapter_settings(
 
 
 def with_own_top_n(
-    adapter: type, config: RerankerConfig, fields: Mapping[str, Any]
-) -> dict[str, Any]:
+    adapter: type, config: RerankerConfig, fields: Mapping[str, object]
+) -> dict[str, object]:
     """Keywords for an adapter, with the ``top_n`` that is set in ``config`` under its own name.
 
     Adapters that keep their owner's signature have another default than all documents; it must
@@ -39,7 +39,7 @@ def with_own_top_n(
     return {**({} if config.top_n is None else own), **fields}
 
 
-def _keywords(adapter: Any) -> Mapping[str, Any]:
+def _keywords(adapter: Any) -> Mapping[str, object]:
     """What an adapter's constructor names. Of a Haystack component the class itself tells none."""
     return inspect.signature(adapter.__init__).parameters
 
@@ -48,7 +48,7 @@ class Makers:
     """Other ways to make an adapter than by its constructor's keywords."""
 
     @classmethod
-    def from_config(cls, path: str | Path, **fields: Any) -> Self:
+    def from_config(cls, path: str | Path, **fields: object) -> Self:
         """One with the settings of a YAML or TOML file.
 
         Args:
@@ -58,13 +58,12 @@ class Makers:
         Raises:
             ConfigError: if the file is missing, cannot be parsed, or has a wrong field.
         """
-        maker: Any = cls
+        maker: Callable[..., Self] = cls
         config = RerankerConfig.from_file(path)
-        made: Self = maker(config=config, **with_own_top_n(cls, config, fields))
-        return made
+        return maker(config=config, **with_own_top_n(cls, config, fields))
 
     @classmethod
-    def from_env(cls, prefix: str = "ICR_RAG_", **fields: Any) -> Self:
+    def from_env(cls, prefix: str = "ICR_RAG_", **fields: object) -> Self:
         """One with the settings in the environment: ``ICR_RAG_MODEL``, ``ICR_RAG_LAYERS``, ...
 
         Args:
@@ -74,19 +73,18 @@ class Makers:
         Raises:
             ConfigError: for a variable with this prefix that is no setting, or a wrong value.
         """
-        maker: Any = cls
+        maker: Callable[..., Self] = cls
         config = RerankerConfig.from_env(prefix)
-        made: Self = maker(config=config, **with_own_top_n(cls, config, fields))
-        return made
+        return maker(config=config, **with_own_top_n(cls, config, fields))
 
     @classmethod
     def from_llm(
         cls,
-        llm: Any,
+        llm: object,
         *,
-        tokenizer: Any = None,
-        config: RerankerConfig | Mapping[str, Any] | None = None,
-        **fields: Any,
+        tokenizer: object = None,
+        config: RerankerConfig | Mapping[str, object] | None = None,
+        **fields: object,
     ) -> Self:
         """One on the weights of an LLM that is loaded already. None is copied or changed.
 
@@ -107,9 +105,8 @@ class Makers:
         if config is not None and not isinstance(config, RerankerConfig):
             config = RerankerConfig.from_dict(config)
         reranker = Reranker.from_model(*unwrap_llm(llm, tokenizer), config, **settings)
-        maker: Any = cls
-        made: Self = maker(reranker=reranker, **with_own_top_n(cls, reranker.config, own))
-        return made
+        maker: Callable[..., Self] = cls
+        return maker(reranker=reranker, **with_own_top_n(cls, reranker.config, own))
 
 
 @contextmanager
@@ -142,8 +139,8 @@ def without_first_stage(reranker: Reranker) -> Reranker:
 
 def resolve_reranker(
     reranker: Reranker | None,
-    config: RerankerConfig | Mapping[str, Any] | None,
-    fields: Mapping[str, Any],
+    config: RerankerConfig | Mapping[str, object] | None,
+    fields: Mapping[str, object],
 ) -> Reranker:
     """The reranker for an adapter's constructor arguments. Loads nothing.
 

@@ -9,7 +9,7 @@ from langchain_core.documents import Document
 
 from icr_rag.errors import InputError
 from icr_rag.integrations._told import cut_metadata
-from icr_rag.types import Ranking
+from icr_rag.types import DocumentLike, Ranking
 
 #: Metadata key of the score.
 RELEVANCE_SCORE = "relevance_score"
@@ -17,14 +17,19 @@ RELEVANCE_SCORE = "relevance_score"
 RERANK_ERROR = "rerank_error"
 
 
-def texts(documents: Any) -> Any:
+def texts(documents: Sequence[Document | DocumentLike]) -> Sequence[DocumentLike]:
     """LangChain documents as their text; whatever else as it is, for `Reranker` to judge."""
     if isinstance(documents, (str, bytes)) or not isinstance(documents, Sequence):
         return documents
-    return [getattr(document, "page_content", document) for document in documents]
+    return [
+        document.page_content if hasattr(document, "page_content") else document
+        for document in documents
+    ]
 
 
-def retrieval_scores(documents: Sequence[Any], key: str | None) -> list[Any] | None:
+def retrieval_scores(
+    documents: Sequence[Document | DocumentLike], key: str | None
+) -> list[float | None] | None:
     """The first stage's scores in the documents' metadata; None if there are none."""
     if key is None:
         return None
@@ -57,8 +62,8 @@ def results(ranking: Ranking, report_truncation: bool) -> list[dict[str, Any]]:
     ]
 
 
-def _metadata(document: Any, index: int) -> Mapping[str, Any]:
-    metadata: Any = {}
+def _metadata(document: object, index: int) -> Mapping[str, Any]:
+    metadata: object = {}
     if isinstance(document, Document):
         metadata = document.metadata
     elif isinstance(document, Mapping):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from langchain_core.documents import BaseDocumentTransformer, Document
 
@@ -33,15 +32,15 @@ class ICREncode(BaseDocumentTransformer):
         self,
         reranker: Reranker | None = None,
         *,
-        config: RerankerConfig | Mapping[str, Any] | None = None,
-        **fields: Any,
+        config: RerankerConfig | Mapping[str, object] | None = None,
+        **fields: object,
     ) -> None:
         if reranker is None and config is None:
             fields = {"document_states": "independent", **fields}
         self.reranker = resolve_reranker(reranker, config, fields)
 
     def transform_documents(
-        self, documents: Sequence[Document], **kwargs: Any
+        self, documents: Sequence[Document], **kwargs: object
     ) -> Sequence[Document]:
         """Encode what is not stored yet; the documents as they are."""
         self.reranker.encode(texts(documents))

@@ -41,23 +41,23 @@ def as_run(
             a LangGraph node must.
     """
 
-    def read(state: Any) -> tuple[list[Document], str]:
+    def read(state: object) -> tuple[list[Document], str]:
         documents = _documents(_value(state, documents_key, name), name)
         return documents, _value(state, query_key, name)
 
-    def result(documents: list[Document]) -> Any:
+    def result(documents: list[Document]) -> object:
         return documents if output_key is None else {output_key: documents}
 
-    def invoke(state: Any) -> Any:
+    def invoke(state: object) -> object:
         return result(compress(*read(state)))
 
-    async def ainvoke(state: Any) -> Any:
+    async def ainvoke(state: object) -> object:
         return result(await acompress(*read(state)))
 
     return RunnableLambda(invoke, ainvoke, name)
 
 
-def _value(state: Any, key: str, name: str) -> Any:
+def _value(state: object, key: str, name: str) -> Any:
     try:
         return state[key] if isinstance(state, Mapping) else getattr(state, key)
     except (KeyError, AttributeError):
@@ -68,7 +68,7 @@ def _value(state: Any, key: str, name: str) -> Any:
         ) from None
 
 
-def _documents(documents: Any, name: str) -> list[Document]:
+def _documents(documents: object, name: str) -> list[Document]:
     if isinstance(documents, (str, bytes, Mapping)) or not isinstance(documents, Iterable):
         raise InputError(
             f"{name} got a {type(documents).__name__} as documents; it takes a list of LangChain "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.schema import (
@@ -47,9 +46,9 @@ class ICREncode(TransformComponent):
         self,
         reranker: Reranker | None = None,
         *,
-        config: RerankerConfig | Mapping[str, Any] | None = None,
+        config: RerankerConfig | Mapping[str, object] | None = None,
         metadata_mode: MetadataMode = MetadataMode.EMBED,
-        **fields: Any,
+        **fields: object,
     ) -> None:
         if reranker is None and config is None:
             fields = {"document_states": "independent", **fields}
@@ -63,7 +62,7 @@ class ICREncode(TransformComponent):
         """The name under which LlamaIndex serialises this class."""
         return "ICREncode"
 
-    def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
+    def __call__(self, nodes: Sequence[BaseNode], **kwargs: object) -> Sequence[BaseNode]:
         """Encode what is not stored yet; the nodes as they are.
 
         Raises:

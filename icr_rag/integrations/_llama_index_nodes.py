@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 
@@ -56,7 +55,7 @@ def clean_tool_query(query: str) -> str:
     return question if question.strip() else query
 
 
-def check_nodes(nodes: Any) -> None:
+def check_nodes(nodes: object) -> None:
     """Raise `InputError`, naming the wrong one, unless these are scored nodes with texts."""
     if isinstance(nodes, (str, bytes)) or not isinstance(nodes, Sequence):
         raise InputError(f"nodes is a {type(nodes).__name__}; give a list of NodeWithScore")
@@ -72,14 +71,14 @@ def check_nodes(nodes: Any) -> None:
         check_node(scored.node, index)
 
 
-def check_node(node: Any, index: int) -> None:
+def check_node(node: object, index: int) -> None:
     """Raise `InputError` unless this is a node whose text is a string."""
     if not isinstance(node, BaseNode):
         raise InputError(
             f"node {index} is a {type(node).__name__}; allowed are LlamaIndex's nodes: TextNode "
             "and others"
         )
-    text: Any = node.get_content(metadata_mode=MetadataMode.NONE)
+    text: object = node.get_content(metadata_mode=MetadataMode.NONE)
     if not isinstance(text, str):
         raise InputError(
             f"node {index} ({shown(node.node_id)}) has a text of type {type(text).__name__}; it "
@@ -87,7 +86,7 @@ def check_node(node: Any, index: int) -> None:
         )
 
 
-def check_bundle(bundle: Any) -> None:
+def check_bundle(bundle: object) -> None:
     """Raise `InputError` unless this is a query bundle with a query that is not blank."""
     if bundle is None:
         raise InputError("called without a query; pass query_bundle= or query_str=")
@@ -96,7 +95,7 @@ def check_bundle(bundle: Any) -> None:
             f"query_bundle is a {type(bundle).__name__}; give QueryBundle(query), or the query "
             "itself as query_str="
         )
-    query: Any = bundle.query_str
+    query: object = bundle.query_str
     if not isinstance(query, str):
         raise InputError(f"the query is a {type(query).__name__}; it must be a str")
     if not query.strip():
@@ -150,7 +149,7 @@ def ranked_nodes(
     result = []
     for index in (order + unread)[:top_n]:
         node = nodes[index].node
-        told: dict[str, Any] = {}
+        told: dict[str, object] = {}
         if keep_retrieval_score:
             told[RETRIEVAL_SCORE] = nodes[index].score
         if report_truncation:
@@ -161,7 +160,7 @@ def ranked_nodes(
     return result
 
 
-def with_hidden_metadata(node: BaseNode, values: Mapping[str, Any]) -> BaseNode:
+def with_hidden_metadata(node: BaseNode, values: Mapping[str, object]) -> BaseNode:
     """A copy with more metadata, which neither embedders nor LLMs get to read."""
     hidden = list(values)
     return node.model_copy(

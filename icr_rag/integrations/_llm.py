@@ -14,7 +14,7 @@ _INNER = ("llm", "_llm", "pipeline", "_pipeline")
 _DEPTH = 4
 
 
-def unwrap_llm(llm: Any, tokenizer: Any = None) -> tuple[Any, Any]:
+def unwrap_llm(llm: object, tokenizer: object = None) -> tuple[Any, Any]:
     """The transformers model inside ``llm``, and its tokenizer. Nothing is copied or loaded.
 
     Known by what an object holds, not by its class: LlamaIndex's ``HuggingFaceLLM``, LangChain's
@@ -51,7 +51,7 @@ def unwrap_llm(llm: Any, tokenizer: Any = None) -> tuple[Any, Any]:
     )
 
 
-def _get(holder: Any, name: str) -> Any:
+def _get(holder: object, name: str) -> object:
     """An attribute, None where there is none; a private one of a pydantic model too."""
     try:
         return getattr(holder, name, None)
@@ -60,7 +60,7 @@ def _get(holder: Any, name: str) -> Any:
         return None
 
 
-def _tokenizer_or_error(llm: Any, tokenizer: Any) -> Any:
+def _tokenizer_or_error(llm: object, tokenizer: object) -> object:
     if not callable(tokenizer):
         raise UnsupportedModelError(
             f"{type(llm).__name__} has no tokenizer beside its model; pass tokenizer="

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from icr_rag.errors import InputError, shown
 from icr_rag.reranker import Reranker
 
 
-def score_pairs(reranker: Reranker, pairs: Sequence[Any]) -> list[float]:
+def score_pairs(reranker: Reranker, pairs: Sequence[object]) -> list[float]:
     """One score per pair, in the order of the pairs; higher is better.
 
     Texts of one query are read together, in the order of their pairs. Scores are relative to the
@@ -25,6 +24,7 @@ def score_pairs(reranker: Reranker, pairs: Sequence[Any]) -> list[float]:
     if isinstance(pairs, (str, bytes)) or not isinstance(pairs, Sequence):
         raise InputError(f"pairs is a {type(pairs).__name__}; give a list of (query, text) pairs")
     places: dict[str, list[int]] = {}
+    texts: list[str] = []
     for place, pair in enumerate(pairs):
         if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
             raise InputError(f"pairs[{place}] is {shown(pair)}; allowed are (query, text) pairs")
@@ -34,9 +34,10 @@ def score_pairs(reranker: Reranker, pairs: Sequence[Any]) -> list[float]:
                     f"pairs[{place}] has a {what} of type {type(part).__name__}; it must be str"
                 )
         places.setdefault(pair[0], []).append(place)
+        texts.append(pair[1])
     scores = [0.0] * len(pairs)
     for query, members in places.items():
-        ranking = reranker.rank(query, [pairs[place][1] for place in members])
+        ranking = reranker.rank(query, [texts[place] for place in members])
         for place, score in zip(members, ranking.scores, strict=True):
             scores[place] = score
     return scores

@@ -11,6 +11,7 @@ from typing import Any
 from icr_rag.arguments import check_top_n
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import ConfigError, InputError, require
+from icr_rag.integrations._call import RankArguments
 from icr_rag.integrations._config import Makers, resolve_reranker
 from icr_rag.reranker import Reranker
 from icr_rag.types import Ranking
@@ -51,12 +52,12 @@ class ICRRanker(Makers):
         self,
         reranker: Reranker | None = None,
         *,
-        config: RerankerConfig | Mapping[str, Any] | None = None,
+        config: RerankerConfig | Mapping[str, object] | None = None,
         top_k: int | None = 10,
         meta_fields_to_embed: list[str] | None = None,
         embedding_separator: str = "\n",
         device: str | ComponentDevice | None = None,
-        **fields: Any,
+        **fields: object,
     ) -> None:
         if device is not None:
             fields["device"] = device if isinstance(device, str) else device.to_torch_str()
@@ -100,14 +101,13 @@ class ICRRanker(Makers):
 
     def to_dict(self) -> dict[str, Any]:
         """Settings as JSON types, for pipelines that are saved."""
-        values: dict[str, Any] = default_to_dict(
+        return default_to_dict(
             self,
             config=self._reranker.config.to_dict(),
             top_k=self.top_k,
             meta_fields_to_embed=self.meta_fields_to_embed,
             embedding_separator=self.embedding_separator,
         )
-        return values
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ICRRanker:
@@ -142,9 +142,7 @@ class ICRRanker(Makers):
         ranking = await self._reranker.arank(**self._arguments(query, given, top_k))
         return {"documents": _ranked(given, ranking)}
 
-    def _arguments(
-        self, query: str, documents: list[Document], top_k: int | None
-    ) -> dict[str, Any]:
+    def _arguments(self, query: str, documents: list[Document], top_k: int | None) -> RankArguments:
         """What `Reranker.rank` is to be called with."""
         count = check_top_n(top_k, self.top_k, "top_k")
         weighted = self._reranker.config.fusion == "weighted"

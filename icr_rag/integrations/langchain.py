@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from icr_rag.arguments import check_documents
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import ConfigError, require
+from icr_rag.integrations._call import RankArguments
 from icr_rag.integrations._config import Makers, named_errors, resolve_reranker
 from icr_rag.reranker import Reranker
 from icr_rag.types import DocumentLike
@@ -94,11 +95,11 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         self,
         reranker: Reranker | None = None,
         *,
-        config: RerankerConfig | Mapping[str, Any] | None = None,
+        config: RerankerConfig | Mapping[str, object] | None = None,
         top_n: int | None = None,
         retrieval_score_key: str | None = None,
         report_truncation: bool = False,
-        **fields: Any,
+        **fields: object,
     ) -> None:
         ready = resolve_reranker(reranker, config, fields)
         if ready.config.fusion == "weighted" and retrieval_score_key is None:
@@ -205,8 +206,8 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         return ranked(documents, ranking, self.report_truncation)
 
     def _arguments(
-        self, documents: Sequence[Any], query: str, top_n: int | None = -1
-    ) -> dict[str, Any]:
+        self, documents: Sequence[Document | DocumentLike], query: str, top_n: int | None = -1
+    ) -> RankArguments:
         """What `Reranker.rank` is to be called with."""
         if isinstance(top_n, int) and top_n == -1:
             top_n = self.top_n
@@ -221,7 +222,7 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name == "ICRCrossEncoder":
         from icr_rag.integrations.langchain_cross_encoder import ICRCrossEncoder
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import MissingDependencyError, require
@@ -45,8 +44,8 @@ class ICRCrossEncoder(Makers, BaseCrossEncoder):
         self,
         reranker: Reranker | None = None,
         *,
-        config: RerankerConfig | Mapping[str, Any] | None = None,
-        **fields: Any,
+        config: RerankerConfig | Mapping[str, object] | None = None,
+        **fields: object,
     ) -> None:
         self._reranker = without_first_stage(resolve_reranker(reranker, config, fields))
 

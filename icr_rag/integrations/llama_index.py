@@ -9,6 +9,7 @@ from typing import Any
 
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import InputError, require
+from icr_rag.integrations._call import RankArguments
 from icr_rag.integrations._config import Makers, named_errors, resolve_reranker
 from icr_rag.reranker import Reranker
 
@@ -114,19 +115,17 @@ class ICRRerank(Makers, BaseNodePostprocessor):
         self,
         reranker: Reranker | None = None,
         *,
-        config: RerankerConfig | Mapping[str, Any] | None = None,
+        config: RerankerConfig | Mapping[str, object] | None = None,
         top_n: int | None = None,
         metadata_mode: MetadataMode = MetadataMode.EMBED,
         keep_retrieval_score: bool = False,
         report_truncation: bool = False,
         query_transform: Callable[[str], str] | None = clean_tool_query,
-        callback_manager: Any = None,
-        **fields: Any,
+        callback_manager: CallbackManager | None = None,
+        **fields: object,
     ) -> None:
         ready = resolve_reranker(reranker, config, fields)
-        own: dict[str, Any] = (
-            {} if callback_manager is None else {"callback_manager": callback_manager}
-        )
+        own = {} if callback_manager is None else {"callback_manager": callback_manager}
         with named_errors():
             super().__init__(
                 config=ready.config,
@@ -150,14 +149,13 @@ class ICRRerank(Makers, BaseNodePostprocessor):
         """The engine behind this adapter."""
         return self._reranker
 
-    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
+    def to_dict(self, **kwargs: object) -> dict[str, Any]:
         """All fields as JSON types; `from_dict` makes an adapter with equal settings."""
-        values: dict[str, Any] = super().to_dict(**{"mode": "json", **kwargs})
-        return values
+        return super().to_dict(**{"mode": "json", **kwargs})
 
     # LlamaIndex's own way deletes from the living object what cannot be pickled, and makes the copy
     # from the fields alone, which would lose the query's transform without a word.
-    def __getstate__(self) -> dict[Any, Any]:
+    def __getstate__(self) -> dict[str, object]:
         state = BaseModel.__getstate__(self)
         values = {**state["__dict__"]}
         values.pop("callback_manager", None)
@@ -232,7 +230,7 @@ class ICRRerank(Makers, BaseNodePostprocessor):
             report_truncation=self.report_truncation,
         )
 
-    def _arguments(self, nodes: list[NodeWithScore], query_bundle: QueryBundle) -> dict[str, Any]:
+    def _arguments(self, nodes: list[NodeWithScore], query_bundle: QueryBundle) -> RankArguments:
         """What `Reranker.rank` is to be called with."""
         query = query_bundle.query_str
         if self._query_transform is not None:

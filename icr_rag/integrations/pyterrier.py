@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING
 
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import InputError, require, shown
@@ -15,6 +15,9 @@ from icr_rag.reranker import Reranker
 require("pyterrier", "pyterrier", "icr_rag.integrations.pyterrier")
 
 import pyterrier as pt  # noqa: E402
+
+if TYPE_CHECKING:
+    import pandas
 
 _NEEDED = ("qid", "query", "docno")
 
@@ -45,9 +48,9 @@ class ICRRanker(Makers, pt.Transformer):
         self,
         reranker: Reranker | None = None,
         *,
-        config: RerankerConfig | Mapping[str, Any] | None = None,
+        config: RerankerConfig | Mapping[str, object] | None = None,
         text_field: str = "text",
-        **fields: Any,
+        **fields: object,
     ) -> None:
         super().__init__()
         self._reranker = resolve_reranker(reranker, config, fields)
@@ -62,7 +65,7 @@ class ICRRanker(Makers, pt.Transformer):
         """The columns needed, for PyTerrier's validation and schematics."""
         return [[*_NEEDED, self.text_field]]
 
-    def transform(self, inp: Any) -> Any:
+    def transform(self, inp: pandas.DataFrame) -> pandas.DataFrame:
         """The re-ranked frame.
 
         Raises:
@@ -93,7 +96,7 @@ class ICRRanker(Makers, pt.Transformer):
             empty[name] = pandas.Series(dtype=float if name == "score" else int)
         return empty
 
-    def _rank_query(self, part: Any) -> Any:
+    def _rank_query(self, part: pandas.DataFrame) -> pandas.DataFrame:
         """The rows of one query, ranked."""
         if "rank" in part.columns:
             part = part.sort_values("rank", kind="stable")
@@ -124,7 +127,7 @@ class ICRRanker(Makers, pt.Transformer):
         return f"ICRRanker({self._reranker!r})"
 
 
-def _missing(value: Any) -> bool:
+def _missing(value: object) -> bool:
     """None, or the NaN or NA that pandas writes where there is nothing."""
     import pandas
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import Any
+from typing import TYPE_CHECKING
 
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import InputError, require
@@ -16,6 +16,9 @@ require("rerankers", "rerankers", "icr_rag.integrations.rerankers")
 from rerankers.documents import Document  # noqa: E402
 from rerankers.models.ranker import BaseRanker  # noqa: E402
 from rerankers.results import RankedResults, Result  # noqa: E402
+
+if TYPE_CHECKING:
+    from icr_rag.integrations.langchain import ICRRerank as LangChainRerank
 
 #: Metadata key of what went wrong, where ``on_error="passthrough"`` let the input order through.
 RERANK_ERROR = "rerank_error"
@@ -45,8 +48,8 @@ class ICRRanker(Makers, BaseRanker):  # type: ignore[misc]
         verbose: int = 0,
         *,
         reranker: Reranker | None = None,
-        config: RerankerConfig | Mapping[str, Any] | None = None,
-        **fields: Any,
+        config: RerankerConfig | Mapping[str, object] | None = None,
+        **fields: object,
     ) -> None:
         if model_name_or_path is not None:
             fields["model"] = model_name_or_path
@@ -67,7 +70,7 @@ class ICRRanker(Makers, BaseRanker):  # type: ignore[misc]
         query: str,
         docs: str | Sequence[str] | Document | Sequence[Document],
         doc_ids: Sequence[str | int] | None = None,
-        metadata: Sequence[dict[str, Any]] | None = None,
+        metadata: Sequence[Mapping[str, object]] | None = None,
     ) -> RankedResults:
         """Rank documents; ``rank`` 1 is the best, scores are higher for better.
 
@@ -88,13 +91,13 @@ class ICRRanker(Makers, BaseRanker):  # type: ignore[misc]
         query: str,
         docs: str | Sequence[str] | Document | Sequence[Document],
         doc_ids: Sequence[str | int] | None = None,
-        metadata: Sequence[dict[str, Any]] | None = None,
+        metadata: Sequence[Mapping[str, object]] | None = None,
     ) -> RankedResults:
         """`rank` without blocking the event loop."""
         documents = _documents(docs, doc_ids, metadata)
         return _results(query, documents, await self._reranker.arank(query, _texts(documents)))
 
-    def as_langchain_compressor(self, k: int = 10) -> Any:
+    def as_langchain_compressor(self, k: int = 10) -> LangChainRerank:
         """A LangChain document compressor on this ranker's model; returns ``k`` documents.
 
         Raises:
@@ -106,7 +109,9 @@ class ICRRanker(Makers, BaseRanker):  # type: ignore[misc]
 
 
 def _documents(
-    docs: Any, doc_ids: Sequence[str | int] | None, metadata: Sequence[dict[str, Any]] | None
+    docs: object,
+    doc_ids: Sequence[str | int] | None,
+    metadata: Sequence[Mapping[str, object]] | None,
 ) -> list[Document]:
     """New documents, each with an id."""
     if isinstance(docs, bytes | Mapping | Set) or not isinstance(docs, Iterable | Document):
@@ -129,11 +134,11 @@ def _documents(
     ]
 
 
-def _texts(documents: Sequence[Document]) -> list[Any]:
+def _texts(documents: Sequence[Document]) -> list[str]:
     return ["" if document.text is None else document.text for document in documents]
 
 
-def _results(query: Any, documents: Sequence[Document], ranking: Ranking) -> RankedResults:
+def _results(query: object, documents: Sequence[Document], ranking: Ranking) -> RankedResults:
     results = []
     for place, hit in enumerate(ranking):
         document = documents[hit.index]
@@ -145,7 +150,9 @@ def _results(query: Any, documents: Sequence[Document], ranking: Ranking) -> Ran
     return RankedResults(results=results, query=asked, has_scores=ranking.error is None)
 
 
-def _document(doc: Any, index: int, doc_id: Any, metadata: dict[str, Any] | None) -> Document:
+def _document(
+    doc: object, index: int, doc_id: str | int | None, metadata: Mapping[str, object] | None
+) -> Document:
     """A new document, with its position as id where it has none."""
     if not isinstance(doc, str | Document):
         raise InputError(

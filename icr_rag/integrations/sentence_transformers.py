@@ -8,7 +8,7 @@ Needs nothing besides icr_rag itself; sentence-transformers need not be installe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from icr_rag.arguments import Array
 from icr_rag.config import RerankerConfig
@@ -16,6 +16,9 @@ from icr_rag.errors import InputError
 from icr_rag.integrations._config import Makers, resolve_reranker, without_first_stage
 from icr_rag.integrations._pairs import score_pairs
 from icr_rag.reranker import Reranker
+
+if TYPE_CHECKING:
+    import torch
 
 #: Key of what went wrong, where ``on_error="passthrough"`` let the input order through.
 RERANK_ERROR = "rerank_error"
@@ -55,10 +58,10 @@ class CrossEncoder(Makers):
         revision: str | None = None,
         local_files_only: bool | None = None,
         max_length: int | None = None,
-        activation_fn: Callable[[Any], Any] | None = None,
+        activation_fn: Callable[[torch.Tensor], torch.Tensor] | None = None,
         reranker: Reranker | None = None,
-        config: RerankerConfig | Mapping[str, Any] | None = None,
-        **fields: Any,
+        config: RerankerConfig | Mapping[str, object] | None = None,
+        **fields: object,
     ) -> None:
         named = {
             "model": model_name_or_path,
@@ -80,16 +83,16 @@ class CrossEncoder(Makers):
 
     def predict(
         self,
-        inputs: Any = None,
+        inputs: object = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
-        activation_fn: Callable[[Any], Any] | None = None,
+        activation_fn: Callable[[torch.Tensor], torch.Tensor] | None = None,
         apply_softmax: bool | None = False,
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
-        **legacy: Any,
+        **legacy: object,
     ) -> Any:
         """Scores of (query, text) pairs, in their order; higher is better.
 
@@ -137,8 +140,8 @@ class CrossEncoder(Makers):
         prompt: str | None = None,
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
-        activation_fn: Callable[[Any], Any] | None = None,
-        **legacy: Any,
+        activation_fn: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        **legacy: object,
     ) -> list[dict[str, Any]]:
         """Rank documents: ``[{"corpus_id": 2, "score": 0.7, "text": "..."}, ...]``, best first.
 
@@ -174,7 +177,7 @@ class CrossEncoder(Makers):
         return self.activation_fn if of_the_call is None else of_the_call
 
 
-def _pairs(inputs: Any) -> Sequence[Any]:
+def _pairs(inputs: object) -> Sequence[object]:
     """Arrays and columns of data sets as lists; whatever else as it is."""
     if isinstance(inputs, (str, bytes, Mapping)) or not isinstance(inputs, Iterable):
         raise InputError(
@@ -187,7 +190,7 @@ def _pairs(inputs: Any) -> Sequence[Any]:
     return pairs
 
 
-def _check_legacy(given: Mapping[str, Any], *known: str) -> None:
+def _check_legacy(given: Mapping[str, object], *known: str) -> None:
     unknown = sorted(set(given) - {*known, *_WITHOUT_EFFECT})
     if unknown:
         raise InputError(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from icr_rag.errors import DataError, InputError, require
 from icr_rag.profiles import HeadWeight
 from icr_rag.profiling.curve import LayerCurve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: Readable on white and on black; the background stays transparent.
 _TEXT = "#7a7f87"
@@ -69,7 +73,7 @@ def plot_profile(
                 raise DataError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _draw_curve(axes: Any, curve: LayerCurve) -> None:
+def _draw_curve(axes: Axes, curve: LayerCurve) -> None:
     layers = np.arange(len(curve.values))
     first, last = curve.window
     axes.axvspan(first - 0.5, last + 0.5, color=_WINDOW, alpha=0.25, lw=0,
@@ -87,7 +91,7 @@ def _draw_curve(axes: Any, curve: LayerCurve) -> None:
 
 
 def _draw_heads(
-    figure: Any, axes: Any, curve: LayerCurve, heads: np.ndarray, chosen: Sequence[HeadWeight]
+    figure: Figure, axes: Axes, curve: LayerCurve, heads: np.ndarray, chosen: Sequence[HeadWeight]
 ) -> None:
     image = axes.imshow(heads.T, aspect="auto", origin="lower", cmap="viridis",
                         interpolation="nearest")  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,6 +31,12 @@ from icr_rag.profiling.heads import (
 )
 from icr_rag.profiling.samples import Sample
 from icr_rag.profiling.weights import learn_weights
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+#: Figure -> its value; "transfer": chosen on -> measured on -> value.
+Measured = dict[str, float | dict[str, dict[str, float]]]
 
 #: How heads are chosen; `icr_rag.profiling.heads` and `icr_rag.profiling.weights` say more.
 METHODS = ("learned", "core", "qrhead", "greedy", "window")
@@ -101,7 +107,7 @@ class Study:
     curve: LayerCurve
     heads: np.ndarray
     chosen: tuple[HeadWeight, ...]
-    measured: dict[str, Any]
+    measured: Measured
     likelihood_weight: float
 
 
@@ -120,7 +126,7 @@ def run_study(samples: Sequence[Sample], choice: Choice, mixed: bool = False) ->
     chosen = choice.select(samples)
     window = Choice("window", WINDOW_WIDTH, choice.reading)
     uniform = choice.reading
-    measured: dict[str, Any] = {
+    measured: Measured = {
         "queries": len(samples),
         "all layers": _mean(_all_layers(samples, uniform)),
         "best layer, chosen on these queries": _mean(
@@ -143,7 +149,11 @@ def run_study(samples: Sequence[Sample], choice: Choice, mixed: bool = False) ->
 
 
 def make_profile(
-    study: Study, choice: Choice, config: RerankerConfig, text_config: Any, data: dict[str, Any]
+    study: Study,
+    choice: Choice,
+    config: RerankerConfig,
+    text_config: PretrainedConfig,
+    data: dict[str, object],
 ) -> Profile:
     """The profile that `Reranker(profile=...)` reads.
 

@@ -6,9 +6,12 @@ import datetime
 import itertools
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from icr_rag.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _PLACEHOLDER = "ICRRAGUSERMESSAGE"
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
@@ -21,7 +24,7 @@ class Encoder:
         tokenizer: a transformers tokenizer. Its state is not changed. Not safe under threads.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
         self._control_ids, self._control_pattern = _control_tokens(tokenizer)
         self._anchor = _anchor(tokenizer)
@@ -104,11 +107,13 @@ class Encoder:
         if getattr(self.tokenizer, "chat_template", None):
             message = [{"role": "user", "content": _PLACEHOLDER}]
             try:
-                text = self.tokenizer.apply_chat_template(
-                    message,
-                    tokenize=False,
-                    add_generation_prompt=True,
-                    chat_template=without_today(self.tokenizer.get_chat_template()),
+                text = str(
+                    self.tokenizer.apply_chat_template(
+                        message,
+                        tokenize=False,
+                        add_generation_prompt=True,
+                        chat_template=without_today(self.tokenizer.get_chat_template()),
+                    )
                 )
             # A template is a program, and may raise whatever it likes.
             except Exception as error:
@@ -159,7 +164,7 @@ def without_today(template: str) -> str:
     return _MACRO + fixed if "strftime_now" in fixed else fixed
 
 
-def _anchor(tokenizer: Any) -> tuple[str, list[int]] | None:
+def _anchor(tokenizer: PreTrainedTokenizerBase) -> tuple[str, list[int]] | None:
     """A text to tokenise behind, and its ids, for tokenizers that put a blank before a text; None
     for those that do not."""
 
@@ -181,7 +186,9 @@ def _anchor(tokenizer: Any) -> tuple[str, list[int]] | None:
     return None
 
 
-def _control_tokens(tokenizer: Any) -> tuple[frozenset[int], re.Pattern[str] | None]:
+def _control_tokens(
+    tokenizer: PreTrainedTokenizerBase,
+) -> tuple[frozenset[int], re.Pattern[str] | None]:
     """Ids of the tokens that structure a chat, and a pattern that finds their texts.
 
     Those marked special, those that the chat template writes, and added tokens of the form

@@ -50,19 +50,19 @@ class CohereRerank(ICRRerank):
     cohere_api_key: SecretStr | None = Field(default=None, exclude=True)
     base_url: str | None = None
     user_agent: str = "langchain:partner"
-    _others: dict[tuple[Any, ...], ICRRerank] = PrivateAttr(default_factory=dict)
+    _others: dict[tuple[object, ...], ICRRerank] = PrivateAttr(default_factory=dict)
 
     def __init__(
         self,
         reranker: Reranker | None = None,
         *,
-        client: Any = None,
+        client: object = None,
         top_n: int | None = 3,
         model: str | None = None,
         cohere_api_key: SecretStr | str | None = None,
         base_url: str | None = None,
         user_agent: str = "langchain:partner",
-        config: RerankerConfig | Mapping[str, Any] | None = None,
+        config: RerankerConfig | Mapping[str, object] | None = None,
         **fields: Any,
     ) -> None:
         if model is not None and not model.startswith(_COHERE):
@@ -122,7 +122,7 @@ class CohereRerank(ICRRerank):
 
     def _other(self, model: str | None, tokens: int | None) -> ICRRerank:
         """This object, or one that differs in what a call asks for; it shares the weights."""
-        changes: dict[str, Any] = {}
+        changes: dict[str, object] = {}
         if model is not None and model != self.config.model and not model.startswith(_COHERE):
             changes["model"] = model
         if tokens is not None:
@@ -140,7 +140,9 @@ class CohereRerank(ICRRerank):
         return self._others[key]
 
 
-def _readable(documents: Any, rank_fields: Sequence[str] | None) -> Any:
+def _readable(
+    documents: Sequence[Document | DocumentLike], rank_fields: Sequence[str] | None
+) -> Sequence[Document | DocumentLike]:
     """Mappings as the YAML text of the fields to be read; whatever else as it is."""
     if isinstance(documents, (str, bytes)) or not isinstance(documents, Sequence):
         return documents

@@ -41,7 +41,7 @@ class CrossEncoderReranker(BaseDocumentCompressor):
 
     @field_validator("model", mode="before")
     @classmethod
-    def _accept_names_and_rerankers(cls, value: Any) -> Any:
+    def _accept_names_and_rerankers(cls, value: object) -> object:
         if isinstance(value, str):
             return ICRCrossEncoder(model=value)
         if isinstance(value, Reranker):

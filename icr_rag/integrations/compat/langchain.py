@@ -5,7 +5,7 @@ To swap one, change where it is imported from, and the model that it is given.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from icr_rag.errors import require
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["CohereRerank", "CrossEncoderReranker"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     # Each by itself: early versions of langchain-core have no interface for cross-encoders.
     if name == "CohereRerank":
         from icr_rag.integrations.compat._langchain_cohere import CohereRerank

@@ -6,6 +6,7 @@ To swap one, change where it is imported from, and the model that it is given. E
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from icr_rag.errors import ConfigError, require
@@ -81,11 +82,11 @@ class LLMRerank(ICRRerank):
 
     def __init__(
         self,
-        llm: Any = None,
-        choice_select_prompt: Any = None,
+        llm: object = None,
+        choice_select_prompt: object = None,
         choice_batch_size: int | None = None,
-        format_node_batch_fn: Any = None,
-        parse_choice_select_answer_fn: Any = None,
+        format_node_batch_fn: object = None,
+        parse_choice_select_answer_fn: object = None,
         top_n: int | None = 10,
         **fields: Any,
     ) -> None:
@@ -128,9 +129,9 @@ class RankGPTRerank(ICRRerank):
     def __init__(
         self,
         top_n: int | None = 5,
-        llm: Any = None,
+        llm: object = None,
         verbose: bool = False,
-        rankgpt_rerank_prompt: Any = None,
+        rankgpt_rerank_prompt: object = None,
         **fields: Any,
     ) -> None:
         _refuse(rankgpt_rerank_prompt=rankgpt_rerank_prompt)
@@ -142,16 +143,16 @@ class RankGPTRerank(ICRRerank):
         return "RankGPTRerank"
 
 
-def _on(llm: Any, fields: dict[str, Any]) -> dict[str, Any]:
+def _on(llm: object, fields: Mapping[str, object]) -> dict[str, Any]:
     """The keywords of `ICRRerank`, on the weights of ``llm`` if there is one."""
     if llm is None:
-        return fields
+        return dict(fields)
     own, settings = adapter_settings(ICRRerank, fields)
     model, tokenizer = unwrap_llm(llm)
-    return {**own, "reranker": Reranker.from_model(model, tokenizer, **settings)}
+    return {**own, "reranker": Reranker.from_model(model, tokenizer, None, **settings)}
 
 
-def _refuse(**settings: Any) -> None:
+def _refuse(**settings: object) -> None:
     given = [name for name, value in settings.items() if value is not None]
     if given:
         raise ConfigError(
