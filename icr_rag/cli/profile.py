@@ -15,7 +15,7 @@ from icr_rag import Reranker, RerankerConfig
 from icr_rag.cli.console import messages, note, output_console, prepare
 from icr_rag.cli.options import with_reranker_options
 from icr_rag.errors import DataError, InputError
-from icr_rag.evaluation.files import write_whole
+from icr_rag.files import write_whole
 
 _LEFT_OUT = ("top_n", "on_error", "score_threshold", "near_duplicates", "layers", "heads",
              "profile", "fusion", "fusion_weight", "score_mode", "reading")  # fmt: skip
