@@ -242,7 +242,7 @@ def largest_differences(report: dict[str, Any]) -> str:
 
 
 def choose(config: RerankerConfig) -> dict[str, Selection]:
-    """What the product reads with its presets."""
+    """What the product reads with its own profiles."""
     text = load_config(config)[1]
     return {
         "attention": select_heads(config.replace(framework="pointwise"), text),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from icr_rag.profiles import Profile
+from icr_rag.profiles.shipped import shipped_profiles
 from icr_rag.profiling.queries import KINDS
 from icr_rag.profiling.study import METHODS
 from icr_rag.scoring.registry import FRAMEWORKS
@@ -59,6 +60,19 @@ def test_the_table_has_every_pair():
     assert {name: found[name] for name in FRAMEWORKS} == {
         name: set(frameworks) for name, frameworks in FRAMEWORKS.items()
     }
+
+
+def test_profiles_page_names_what_ships():
+    rows = [line for line in PROFILES.splitlines() if line.startswith("| ")]
+    for profile in shipped_profiles():
+        name = profile.model.partition("/")[2]
+        named = [row for row in rows if row.startswith(f"| {name.removesuffix('-Instruct')}")]
+        said = f"`{profile.scoring}`, `{profile.framework}`"
+        if profile.layers is not None:
+            first, last = profile.layers
+            said = f"| {first} |" if first == last else f"| {first}-{last} |"
+        paper = re.findall(r"arXiv \S+", profile.method)
+        assert any(all(part in row for part in (said, *paper)) for row in named), name
 
 
 def test_profiles_page_names_methods_kinds_and_fields():

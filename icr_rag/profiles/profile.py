@@ -1,8 +1,4 @@
-"""Profiles: which layers and heads to read, with which weights, found by profiling a model.
-
-A profile is a JSON file that says where it comes from. ``profile=FILE`` makes a reranker read it;
-some ship with the library, see `icr_rag.presets`.
-"""
+"""What a profile says, and the JSON file that holds one."""
 
 from __future__ import annotations
 
