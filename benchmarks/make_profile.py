@@ -38,18 +38,19 @@ from pathlib import Path
 import numpy as np
 
 from icr_rag import Document, Reranker, RerankerConfig
-from icr_rag.evaluation.datasets import Dataset, load_beir
+from icr_rag.evaluation.datasets import load_beir
 from icr_rag.evaluation.environment import versions
 from icr_rag.evaluation.grid_config import QuerySubset
 from icr_rag.evaluation.grid_data import choose_queries, only_run
 from icr_rag.evaluation.harness import Setting, given_order
-from icr_rag.evaluation.runs import Run, read_run
+from icr_rag.evaluation.runs import read_run
 from icr_rag.profiles import HeadWeight, Profile, Shape, shipped
-from icr_rag.profiling.collect import collect, profiling_config
+from icr_rag.profiling.collect import profiling_config
 from icr_rag.profiling.crossval import Selector, likelihood_weight
 from icr_rag.profiling.curve import measure_ranking
 from icr_rag.profiling.queries import label_free
-from icr_rag.profiling.samples import Sample, load_samples, save_samples, standardise
+from icr_rag.profiling.resume import Task, collect_or_resume
+from icr_rag.profiling.samples import Sample, standardise
 from icr_rag.profiling.weights import learn_weights, score
 from icr_rag.selection import FIRST_STAGE_WEIGHT
 
@@ -115,8 +116,8 @@ def docstrings() -> dict[str, Document]:
     return found
 
 
-def tasks(folder: Path) -> dict[str, tuple[Dataset, Run, list[str], int]]:
-    """Name -> data, candidates, queries, depth."""
+def tasks(folder: Path) -> list[Task]:
+    """All kinds of queries."""
     run = read_run(only_run(folder))
     scifact = load_beir(folder)
     labelled = choose_queries(scifact.judged_queries, QuerySubset(parity="even", limit=100))
@@ -127,41 +128,37 @@ def tasks(folder: Path) -> dict[str, tuple[Dataset, Run, list[str], int]]:
         "docstrings": (strings, ("title", "title", "sentence"), 100),
         "passage": (both, ("passage",), 70),
     }
-    made: dict[str, tuple[Dataset, Run, list[str], int]] = {LABELLED: (scifact, run, labelled, 20)}
+    made = [Task(LABELLED, scifact, run, labelled, depth=20)]
     for seed, (name, (documents, kinds, count)) in enumerate(free.items()):
         data, found = label_free(
             documents, kinds=kinds, count=count, depth=10, seed=seed, name=name
         )
-        made[name] = (data, found, list(data.queries), 10)
+        made.append(Task(name, data, found, list(data.queries), depth=10, label_free=True))
     return made
 
 
 def read(folder: Path, path: Path, tail: str, count: int | None) -> list[Sample]:
     """Readings of all queries; those that are in the file already are taken from there."""
-    samples = load_samples(path) if path.is_file() else []
-    done = {(sample.group, sample.query_id) for sample in samples}
     config = RerankerConfig(
         model="smollm2-135m",
         dtype="float32",
         max_document_tokens=192,
         **PROMPTS[tail],
     )
+    chosen = [replace(task, queries=task.queries[:count]) for task in tasks(folder)]
     with Reranker(profiling_config(config)) as reranker:
-        for name, (data, run, queries, depth) in tasks(folder).items():
-            queries = queries[:count]
-            for number, query in enumerate(queries):
-                if (name, query) not in done:
-                    samples += collect(reranker, data, run, [query], depth=depth, group=name)
-                    if number % 20 == 19 or number == len(queries) - 1:
-                        save_samples(path, samples)
-                        print(f"{name}: {number + 1} of {len(queries)}", flush=True)
-    return samples
+        return collect_or_resume(reranker, chosen, path, progress=print_progress)
+
+
+def print_progress(finished: int, count: int) -> None:
+    if finished % 20 == 0 or finished == count:
+        print(f"{finished} of {count}", flush=True)
 
 
 def with_likelihood(folder: Path, samples: list[Sample], path: Path) -> list[Sample]:
     """All samples; some of each kind with query likelihoods, for choosing its weight."""
     known: dict[str, list[float]] = json.loads(path.read_text()) if path.is_file() else {}
-    data = tasks(folder)
+    data = {task.name: task for task in tasks(folder)}
     config = RerankerConfig(dtype="float32", scoring="likelihood", max_document_tokens=192)
     result = []
     count = dict.fromkeys(data, 0)
@@ -173,10 +170,10 @@ def with_likelihood(folder: Path, samples: list[Sample], path: Path) -> list[Sam
                 continue
             count[kind] += 1
             if query not in known:
-                dataset, run, _, depth = data[kind]
-                names = given_order(run[query], query, Setting(depth, 1))[:depth]
-                documents = [dataset.documents[name] for name in names]
-                known[query] = list(reranker.rank(dataset.queries[query], documents).scores)
+                task = data[kind]
+                given = given_order(list(task.candidates[query]), query, Setting(task.depth, 1))
+                documents = [task.dataset.documents[name] for name in given[: task.depth]]
+                known[query] = list(reranker.rank(task.dataset.queries[query], documents).scores)
                 path.write_text(json.dumps(known))
                 print(f"likelihood: {kind}, {count[kind]}", flush=True)
             likelihood = np.array(known[query], dtype=np.float32)
