@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from windows import orders_for_query
+from windows import orders_or_resume
 
 from icr_rag import Reranker, RerankerConfig
 from icr_rag.evaluation.datasets import Dataset, load_beir
@@ -32,9 +33,10 @@ from icr_rag.frameworks.combine import with_prior
 from icr_rag.frameworks.result import WindowedScores
 from icr_rag.model.loading import load_config
 from icr_rag.order import stable_order, standardised
-from icr_rag.profiling.collect import collect, profiling_config
+from icr_rag.profiling.collect import profiling_config
 from icr_rag.profiling.curve import measure_ranking
-from icr_rag.profiling.samples import Sample, load_samples, save_samples
+from icr_rag.profiling.resume import Task, collect_or_resume
+from icr_rag.profiling.samples import Sample
 from icr_rag.profiling.weights import score
 from icr_rag.scoring.selection import Selection, select_heads
 
@@ -61,36 +63,27 @@ def joint(
     path: Path,
 ) -> dict[str, dict[str, list[int]]]:
     """Query -> window -> order of the documents, as numbers in the order given."""
-    done: dict[str, dict[str, list[int]]] = {}
-    if path.is_file():
-        done = {row["query"]: row["orders"] for row in map(json.loads, path.open())}
+    given = {query: given_order(run[query], query, setting) for query in queries}
     with Reranker(config.replace(framework="listwise", layers="all")) as reranker:
-        for number, query in enumerate(queries):
-            if query not in done:
-                names = given_order(run[query], query, setting)[: setting.depth]
-                documents = [data.documents[name] for name in names]
-                done[query] = orders_for_query(reranker, data.queries[query], documents)
-                with path.open("a") as out:
-                    out.write(json.dumps({"query": query, "orders": done[query]}) + "\n")
-                print(f"{path.stem}: {number + 1} of {len(queries)}", flush=True)
-    return done
+        return orders_or_resume(reranker, data, given, setting.depth, path)
 
 
 def pointwise(
     config: RerankerConfig, data: Dataset, run: Run, queries: list[str], depth: int, path: Path
 ) -> dict[str, Sample]:
     """Query -> readings of all heads and likelihood, documents in the first stage's order."""
-    samples = load_samples(path) if path.is_file() else []
-    done = {sample.query_id for sample in samples}
     everything = profiling_config(config.replace(scoring="mixed", framework="pointwise"))
+    task = Task(data.name, data, run, queries, depth)
     with Reranker(everything) as reranker:
-        for number, query in enumerate(queries):
-            if query not in done:
-                samples += collect(reranker, data, run, [query], depth=depth, shuffle=None)
-                if number % 10 == 9 or number == len(queries) - 1:
-                    save_samples(path, samples)
-                    print(f"{path.stem}: {number + 1} of {len(queries)}", flush=True)
+        samples = collect_or_resume(
+            reranker, [task], path, shuffle=None, progress=printed(path.stem)
+        )
     return {sample.query_id: sample for sample in samples}
+
+
+def printed(name: str) -> Callable[[int, int], None]:
+    """Prints how many queries are finished."""
+    return lambda finished, count: print(f"{name}: {finished} of {count}", flush=True)
 
 
 def systems(sample: Sample, places: list[int], attention: Selection, mixed: Selection) -> Any:
@@ -216,7 +209,6 @@ def main() -> None:
 
     path = arguments.out / f"{name}.pointwise.npz"
     samples = pointwise(config, data, run, queries, depth, path)
-    samples = {query: samples[query] for query in queries}
     selections = [choice(config, scoring) for scoring in ("attention", "mixed")]
     if arguments.profile is None:
         check(config, data, run, samples[queries[0]], depth)

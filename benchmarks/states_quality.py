@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bar import PARITY, ndcg
+from bar import PARITY, ndcg, printed
 
 from icr_rag import Reranker, RerankerConfig
 from icr_rag.evaluation.datasets import Dataset, load_beir
@@ -38,6 +38,7 @@ from icr_rag.model.loading import load_config
 from icr_rag.model.reading import READINGS
 from icr_rag.order import stable_order
 from icr_rag.profiling.collect import collect, profiling_config
+from icr_rag.profiling.resume import Task, collect_or_resume
 from icr_rag.profiling.samples import Sample, load_samples, save_samples, standardise
 from icr_rag.profiling.weights import score
 from icr_rag.scoring.selection import Selection, select_heads
@@ -96,13 +97,11 @@ def read_fresh(
 ) -> dict[str, Sample]:
     """Per document with nothing kept."""
     path = Path(f"{stem}.fresh.npz")
-    samples = load_samples(path) if path.is_file() else []
-    done = {sample.query_id for sample in samples}
+    task = Task(data.name, data, run, queries, depth)
     with Reranker(profiling_config(config.replace(**PER_DOCUMENT))) as reranker:
-        for query in queries:
-            if query not in done:
-                samples += collect(reranker, data, run, [query], depth=depth, shuffle=None)
-                save_samples(path, samples)
+        samples = collect_or_resume(
+            reranker, [task], path, shuffle=None, progress=printed(path.stem)
+        )
     return {sample.query_id: sample for sample in samples}
 
 
@@ -242,7 +241,7 @@ def largest_differences(report: dict[str, Any]) -> str:
 
 
 def choose(config: RerankerConfig) -> dict[str, Selection]:
-    """What the product reads with its presets."""
+    """What the product reads with its own profiles."""
     text = load_config(config)[1]
     return {
         "attention": select_heads(config.replace(framework="pointwise"), text),

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from icr_rag import Reranker
-from icr_rag.evaluation.datasets import load_beir
+from icr_rag.evaluation.datasets import Dataset, load_beir
 from icr_rag.evaluation.harness import Setting, given_order, hardware, versions
 from icr_rag.evaluation.metrics import evaluate_run, mean_measures
 from icr_rag.evaluation.runs import read_run
@@ -49,6 +49,26 @@ def orders_for_query(reranker: Reranker, query: str, documents: list) -> dict[st
     return result
 
 
+def orders_or_resume(
+    reranker: Reranker, dataset: Dataset, given: dict[str, list[str]], depth: int, path: Path
+) -> dict[str, dict[str, list[int]]]:
+    """`orders_for_query` of every query in ``given``: kept in ``path``, or computed now.
+
+    Query -> window -> order of the documents, as numbers in the order given.
+    """
+    done: dict[str, dict[str, list[int]]] = {}
+    if path.is_file():
+        done = {row["query"]: row["orders"] for row in map(json.loads, path.open())}
+    for number, (query, names) in enumerate(given.items(), start=1):
+        if query not in done:
+            documents = [dataset.documents[name] for name in names[:depth]]
+            done[query] = orders_for_query(reranker, dataset.queries[query], documents)
+            with path.open("a") as out:
+                out.write(json.dumps({"query": query, "orders": done[query]}) + "\n")
+            print(f"{path.stem}: {number} of {len(given)}", flush=True)
+    return done
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("dataset", type=Path)
@@ -71,21 +91,9 @@ def main() -> None:
         max_document_tokens=arguments.max_document_tokens,
     )
     queries = dataset.judged_queries[: arguments.limit]
-    state = arguments.json.with_suffix(".state.jsonl")
-    done = {}
-    if state.is_file():
-        for line in state.read_text().splitlines():
-            row = json.loads(line)
-            done[row["query"]] = row["orders"]
     given = {query: given_order(candidates[query], query, setting) for query in queries}
-    for number, query in enumerate(queries):
-        if query in done:
-            continue
-        documents = [dataset.documents[d] for d in given[query][: arguments.depth]]
-        done[query] = orders_for_query(reranker, dataset.queries[query], documents)
-        with state.open("a") as out:
-            out.write(json.dumps({"query": query, "orders": done[query]}) + "\n")
-        print(f"{number + 1}/{len(queries)}", flush=True)
+    state = arguments.json.with_suffix(".state.jsonl")
+    done = orders_or_resume(reranker, dataset, given, arguments.depth, state)
 
     table = {"given order": mean_measures(evaluate_run(given, dataset.judgements, queries))}
     for name in done[queries[0]]:

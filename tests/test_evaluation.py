@@ -301,7 +301,7 @@ def test_another_profile_under_the_same_name_is_ranked_anew(dataset, state, tmp_
     assert run_again(dataset, state, config=config)[1] == []
     path.write_text('{"a": 1}')
     assert len(run_again(dataset, state, config=config)[1]) == len(RANKED)
-    monkeypatch.setattr(harness, "HEAD_PRESETS", {})
+    monkeypatch.setattr(harness, "shipped_profiles", tuple)
     assert len(run_again(dataset, state, config=config)[1]) == len(RANKED)
 
 

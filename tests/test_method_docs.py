@@ -9,6 +9,7 @@ import pytest
 
 from icr_rag.methods import frameworks_of, scorings
 from icr_rag.profiles import Profile
+from icr_rag.profiles.shipped import shipped_profiles
 from icr_rag.profiling.queries import KINDS
 from icr_rag.profiling.study import METHODS
 
@@ -60,6 +61,19 @@ def test_the_table_has_every_pair():
     assert {name: found[name] for name in FRAMEWORKS} == {
         name: set(frameworks) for name, frameworks in FRAMEWORKS.items()
     }
+
+
+def test_profiles_page_names_what_ships():
+    rows = [line for line in PROFILES.splitlines() if line.startswith("| ")]
+    for profile in shipped_profiles():
+        name = profile.model.partition("/")[2]
+        named = [row for row in rows if row.startswith(f"| {name.removesuffix('-Instruct')}")]
+        said = f"`{profile.scoring}`, `{profile.framework}`"
+        if profile.layers is not None:
+            first, last = profile.layers
+            said = f"| {first} |" if first == last else f"| {first}-{last} |"
+        paper = re.findall(r"arXiv \S+", profile.method)
+        assert any(all(part in row for part in (said, *paper)) for row in named), name
 
 
 def test_profiles_page_names_methods_kinds_and_fields():

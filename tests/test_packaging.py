@@ -21,6 +21,7 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
+PROFILES = ROOT / "icr_rag" / "profiles"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -108,6 +109,9 @@ def test_the_wheel_holds_the_package_and_its_data(tmp_path):
         "icr_rag/cli/demo_queries.jsonl",
         "icr_rag/reranker.py",
     } <= names
+    shipped = {f"icr_rag/profiles/{file.name}" for file in PROFILES.glob("*.json")}
+    assert shipped
+    assert shipped <= names
     assert not any(name.startswith(("tests", "benchmarks", "examples")) for name in names)
 
 

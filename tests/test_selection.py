@@ -14,17 +14,22 @@ from tiny import byte_tokenizer, tiny_model
 from icr_rag import Reranker, RerankerConfig
 from icr_rag.errors import ConfigError
 from icr_rag.frameworks.combine import FIRST_STAGE_WEIGHT, rule_of
-from icr_rag.presets import HEAD_PRESETS, LAYER_PRESETS
-from icr_rag.profiles import HeadWeight, Profile, Shape
+from icr_rag.profiles import HeadWeight, Profile, Shape, shipped
 from icr_rag.scoring.selection import LIKELIHOOD_WEIGHT, select_heads
 
 TINY = tiny_model("llama").config
+#: What ships, by shape: heads in the order in which they are looked up, and windows of layers.
+HEADS: dict[Shape, list[Profile]] = {}
+for item in shipped.shipped_profiles():
+    if item.heads:
+        HEADS.setdefault(item.shape, []).append(item)
+LAYERS = {item.shape: item for item in shipped.shipped_profiles() if not item.heads}
 CLASSES = {"llama": "LlamaConfig", "qwen3": "Qwen3Config", "mistral": "MistralConfig"}
 
 
 def known(model_type, **others):
     """A configuration of the shape that a preset knows, without weights."""
-    shape = next(shape for shape in HEAD_PRESETS if shape.model_type == model_type)
+    shape = next(shape for shape in HEADS if shape.model_type == model_type)
     return getattr(transformers, CLASSES[model_type])(
         num_hidden_layers=shape.num_hidden_layers,
         hidden_size=shape.hidden_size,
@@ -75,9 +80,9 @@ def test_without_anything_known_the_middle_layers():
 
 def test_a_preset_goes_before_the_middle_layers():
     found = select(SMOLLM2)
-    assert found.weights == HEAD_PRESETS[Shape.of(SMOLLM2)][0].weights
+    assert found.weights == HEADS[Shape.of(SMOLLM2)][0].heads
     assert found.layers == sorted({item.layer for item in found.weights})
-    assert found.source == HEAD_PRESETS[Shape.of(SMOLLM2)][0].source
+    assert found.source == HEADS[Shape.of(SMOLLM2)][0].method
 
 
 def test_a_profile_goes_before_a_preset(tmp_path):
@@ -101,10 +106,10 @@ def test_explicit_settings_go_before_a_preset():
 
 def test_all_heads_are_those_of_the_window():
     """``heads="all"`` is explicit too, and ``layers="auto"`` is then a preset's window."""
-    window = LAYER_PRESETS[Shape.of(SMOLLM2)]
+    window = LAYERS[Shape.of(SMOLLM2)]
     found = select(SMOLLM2, heads="all")
-    assert found.layers == list(range(window.first, window.last + 1))
-    assert found.source == window.source
+    assert found.layers == list(range(window.layers[0], window.layers[1] + 1))
+    assert found.source == window.method
     assert select(SMOLLM2, layers="all").layers == list(range(30))
 
 
@@ -223,11 +228,11 @@ def test_a_profile_knows_a_model_by_shape_whatever_its_name(saved):
         other.rank("q?", ["a", "b"])
 
 
-# --- presets --------------------------------------------------------------------------------
+# --- shipped profiles -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "shape", HEAD_PRESETS, ids=lambda shape: f"{shape.model_type}-{shape.hidden_size}"
+    "shape", HEADS, ids=lambda shape: f"{shape.model_type}-{shape.hidden_size}"
 )
 @pytest.mark.parametrize("name", ["smollm2-135m", "/a/local/folder", "Qwen/Qwen3-8B"])
 def test_presets_are_found_by_shape_and_never_by_name(shape, name):
@@ -236,7 +241,7 @@ def test_presets_are_found_by_shape_and_never_by_name(shape, name):
     )
     wider = copy.copy(config)
     wider.hidden_size *= 2
-    for preset in HEAD_PRESETS[shape]:
+    for preset in HEADS[shape]:
         settings = {
             "model": name,
             "scoring": preset.scoring,
@@ -244,9 +249,9 @@ def test_presets_are_found_by_shape_and_never_by_name(shape, name):
             "document_states": preset.document_states,
         }
         found = select(config, **settings)
-        assert (found.weights, found.source) == (preset.weights, preset.source)
+        assert (found.weights, found.source) == (preset.heads, preset.method)
         other = select(wider, **settings)
-        assert other.weights != preset.weights
+        assert other.weights != preset.heads
         assert other.source.startswith("no preset for this model")
 
 
@@ -270,11 +275,11 @@ def test_published_heads_are_those_of_their_paper():
     mistral = known("mistral")
     pairs = [(item.layer, item.head) for item in select(mistral).weights]
     assert pairs == [(15, 21), (15, 1), (16, 12), (15, 7), (9, 26), (12, 11), (12, 7), (18, 0)]
-    for shape, presets in HEAD_PRESETS.items():
+    for shape, presets in HEADS.items():
         for preset in presets:
-            assert all(item.layer < shape.num_hidden_layers for item in preset.weights)
-            assert all(item.head < shape.num_attention_heads for item in preset.weights)
-            assert preset.source
+            assert all(item.layer < shape.num_hidden_layers for item in preset.heads)
+            assert all(item.head < shape.num_attention_heads for item in preset.heads)
+            assert preset.method
 
 
 #: A setting of ICR's own sum or prompt is a wish for these, not for weighted heads.
@@ -391,8 +396,7 @@ def test_a_folder_finds_its_preset_whatever_it_is_called(model_folder, tmp_path,
     shutil.copytree(model_folder, folder)
     assert json.loads(Path(folder, "config.json").read_text())["model_type"] == "llama"
     assert loaded(str(folder)) == (4, False)
-    preset = HEAD_PRESETS[Shape.of(SMOLLM2)][0]
     weights = (HeadWeight(layer=1, head=0), HeadWeight(layer=0, head=3))
-    replaced = type(preset)("m", "attention", "pointwise", weights, "here")
-    monkeypatch.setitem(HEAD_PRESETS, Shape.of(TINY), (replaced,))
+    replaced = make_profile(framework="pointwise", heads=weights)
+    monkeypatch.setattr(shipped, "shipped_profiles", lambda: (replaced,))
     assert loaded(str(folder)) == (2, False)

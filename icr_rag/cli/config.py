@@ -12,7 +12,7 @@ from rich.text import Text
 
 from icr_rag import RerankerConfig
 from icr_rag.cli.console import output_console, write_json
-from icr_rag.evaluation.files import write_whole
+from icr_rag.files import write_whole
 
 config = typer.Typer(
     help="Check a configuration file, or write the JSON schema of one.", no_args_is_help=True

@@ -17,11 +17,11 @@ from icr_rag.cli.console import messages, note, output_console, prepare, write_j
 from icr_rag.cli.evaluate_grid import evaluate_grid, is_grid
 from icr_rag.cli.options import with_reranker_options
 from icr_rag.errors import DataError, require
-from icr_rag.evaluation.files import write_whole
 from icr_rag.evaluation.harness import Evaluation, Setting
 from icr_rag.evaluation.harness import evaluate as run_evaluation
 from icr_rag.evaluation.runs import write_trec_run
 from icr_rag.evaluation.sources import Source, load_for_ranking
+from icr_rag.files import write_whole
 from icr_rag.model.cache_folder import cache_root
 
 _STDOUT = "-"

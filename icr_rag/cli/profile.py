@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,11 +15,10 @@ from icr_rag import Reranker, RerankerConfig
 from icr_rag.cli.console import messages, note, output_console, prepare
 from icr_rag.cli.options import with_reranker_options
 from icr_rag.errors import DataError, InputError
-from icr_rag.evaluation.files import write_whole
 
 if TYPE_CHECKING:
+    from icr_rag.profiling.resume import Task
     from icr_rag.profiling.samples import Sample
-    from icr_rag.profiling.sources import Task
     from icr_rag.profiling.study import Study
 
 _LEFT_OUT = ("top_n", "on_error", "score_threshold", "near_duplicates", "layers", "heads",
@@ -116,7 +114,7 @@ def profile(
     with Reranker(profiling_config(config)) as reranker:
         writer = _question_writer(config) if "question" in wanted.kinds else None
         tasks = load_queries(data, wanted, writer)
-        samples = _collect(reranker, tasks, depth, Path(f"{out}.samples.npz"))
+        samples = _collect(reranker, tasks, Path(f"{out}.samples.npz"))
         if not samples:
             raise DataError("no query has candidates to read")
         choice = Choice(method, size, read, l2, depth_penalty, max_layer)
@@ -139,45 +137,22 @@ def profile(
     _show(study, out)
 
 
-def _collect(reranker: Reranker, tasks: Sequence[Task], depth: int, path: Path) -> list[Sample]:
-    """Readings of all queries: those kept in ``path``, and the rest from the model."""
-    from icr_rag.profiling.collect import collect
-    from icr_rag.profiling.samples import load_samples, save_samples
+def _collect(reranker: Reranker, tasks: Sequence[Task], path: Path) -> list[Sample]:
+    """Readings of all queries: those kept in ``path``, and the rest from the model, under a bar."""
+    from icr_rag.profiling.resume import collect_or_resume
 
-    key = _fingerprint(reranker.config, tasks, depth)
-    mark = path.with_name(path.name + ".key")
-    kept = mark.is_file() and mark.read_text(encoding="utf-8").strip() == key and path.is_file()
-    samples = load_samples(path) if kept else []
-    done = {(sample.group, sample.query_id) for sample in samples}
-    todo = [(t, q) for t in tasks for q in t.queries if (t.name, q) not in done]
-    if not todo:
-        return samples
-    prepare(reranker)
     columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TextColumn("queries,"),
                TimeRemainingColumn(), TextColumn("left"))  # fmt: skip
-    with Progress(*columns, console=messages) as progress:
-        bar = progress.add_task("", total=len(done) + len(todo), completed=len(done))
-        for number, (task, query) in enumerate(todo, start=1):
-            samples += collect(
-                reranker, task.dataset, task.candidates, [query], depth=depth, group=task.name
-            )
-            progress.update(bar, advance=1)
-            # Writing grows with what there is; a few minutes' work may be lost, not more.
-            if number % 20 == 0 or number == len(todo):
-                save_samples(path, samples)
-                write_whole(mark, [key, "\n"])
-    return samples
+    bars = Progress(*columns, console=messages)
+    with ExitStack() as stack:
 
+        def show(finished: int, count: int) -> None:
+            if not bars.tasks:
+                prepare(reranker)
+                stack.enter_context(bars).add_task("", total=count)
+            bars.update(bars.task_ids[0], completed=finished)
 
-def _fingerprint(config: RerankerConfig, tasks: Sequence[Task], depth: int) -> str:
-    digest = hashlib.sha256(json.dumps([config.to_dict(), depth], sort_keys=True).encode())
-    for task in tasks:
-        for query in task.queries:
-            names = task.candidates.get(query, [])[:depth]
-            texts = [task.dataset.documents[name].content for name in names]
-            row = [task.name, query, task.dataset.queries[query], names, texts]
-            digest.update(json.dumps(row).encode())
-    return digest.hexdigest()
+        return collect_or_resume(reranker, tasks, path, progress=show)
 
 
 def _question_writer(config: RerankerConfig) -> Callable[[str], str]:

@@ -1,9 +1,8 @@
-"""Text files of the evaluation: read line by line, written whole or not at all."""
+"""Text files of the evaluation, read line by line."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from icr_rag.errors import DataError
@@ -39,21 +38,3 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
                     yield number, line
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
-
-
-def write_whole(path: Path, lines: Iterable[str]) -> None:
-    """Write the lines, each of which ends itself; ``path`` is replaced at the end, or untouched.
-
-    Raises:
-        DataError: if the file cannot be written.
-    """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            with temporary.open("w", encoding="utf-8", newline="\n") as out:
-                out.writelines(lines)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror}") from error

@@ -20,7 +20,7 @@ from icr_rag.evaluation.environment import device_of, hardware, local_files, ver
 from icr_rag.evaluation.metrics import MEASURES, evaluate_run, mean_measures
 from icr_rag.evaluation.runs import Run
 from icr_rag.evaluation.state import Finished, State
-from icr_rag.presets import HEAD_PRESETS, LAYER_PRESETS
+from icr_rag.profiles.shipped import shipped_profiles
 from icr_rag.types import Document, Ranking
 
 
@@ -291,7 +291,8 @@ def _fingerprint(
 
     add(__version__, described, local_files(model), depth)
     # What "auto" stands for, and what a file that is only named says.
-    add(repr((LAYER_PRESETS, HEAD_PRESETS)))
+    told = {"data", "measured", "curve", "created", "versions"}
+    add([item.model_dump(mode="json", exclude=told) for item in shipped_profiles()])
     profile = described.get("profile")
     if isinstance(profile, str) and Path(profile).is_file():
         add(Path(profile).read_text(encoding="utf-8", errors="replace"))

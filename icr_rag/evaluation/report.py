@@ -11,12 +11,12 @@ from pathlib import Path
 
 from icr_rag.errors import DataError
 from icr_rag.evaluation.environment import hardware, versions
-from icr_rag.evaluation.files import write_whole
 from icr_rag.evaluation.frontier import draw_frontier
 from icr_rag.evaluation.grid_result import GridResult, Row, Slice
 from icr_rag.evaluation.report_html import render_html
 from icr_rag.evaluation.report_text import render_markdown
 from icr_rag.evaluation.runs import write_trec_run
+from icr_rag.files import write_whole
 
 #: Columns of costs: keys of `Row.costs`, and fields of `Finished`.
 _COSTS = ("seconds", "tokens", "calls", "generated_tokens", "repairs")

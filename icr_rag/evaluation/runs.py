@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from icr_rag.errors import DataError
-from icr_rag.evaluation.files import read_lines, write_whole
+from icr_rag.evaluation.files import read_lines
+from icr_rag.files import write_whole
 
 #: query id -> document ids, best first
 Run = dict[str, list[str]]

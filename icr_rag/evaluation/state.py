@@ -9,7 +9,7 @@ from pathlib import Path
 
 from icr_rag.bounded import parse_json
 from icr_rag.errors import DataError
-from icr_rag.evaluation.files import write_whole
+from icr_rag.files import write_whole
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from icr_rag.errors import InputError
 from icr_rag.model.reading import READINGS
-from icr_rag.presets import WINDOW_WIDTH
+from icr_rag.profiles.shipped import WINDOW_WIDTH
 from icr_rag.profiling.samples import Sample, standardise
 
 #: Measures of a ranking; all from 0 to 1, higher is better.

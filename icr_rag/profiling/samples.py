@@ -25,6 +25,7 @@ class Sample:
         ideal: int64, grades of all relevant documents of the query, highest first, also of those
             that are not among the candidates.
         likelihood: float32 [document], query likelihood; None where it was not computed.
+        key: what it was read from, as `icr_rag.profiling.resume` tells; "": not known.
     """
 
     query_id: str
@@ -33,6 +34,7 @@ class Sample:
     grades: np.ndarray
     ideal: np.ndarray
     likelihood: np.ndarray | None = None
+    key: str = ""
 
 
 def standardise(readings: np.ndarray) -> np.ndarray:
@@ -51,7 +53,7 @@ def save_samples(path: Path, samples: Sequence[Sample]) -> None:
         DataError: if it cannot be written.
     """
     arrays: dict[str, np.ndarray] = {
-        "ids": np.array([[sample.query_id, sample.group] for sample in samples])
+        "ids": np.array([[sample.query_id, sample.group, sample.key] for sample in samples])
     }
     for number, sample in enumerate(samples):
         arrays[f"{number}.readings"] = sample.readings
@@ -86,8 +88,10 @@ def load_samples(path: Path) -> list[Sample]:
                     stored[f"{number}.grades"],
                     stored[f"{number}.ideal"],
                     stored.get(f"{number}.likelihood"),
+                    # Files of before have no keys.
+                    *map(str, key),
                 )
-                for number, (query_id, group) in enumerate(stored["ids"])
+                for number, (query_id, group, *key) in enumerate(stored["ids"])
             ]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} holds no readings that can be used: {error}") from error

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from icr_rag.cli.inputs import read_documents
 from icr_rag.errors import DataError, InputError
-from icr_rag.evaluation.datasets import Dataset, load_beir
+from icr_rag.evaluation.datasets import load_beir
 from icr_rag.evaluation.grid_config import QuerySubset
 from icr_rag.evaluation.grid_data import choose_queries, only_run
-from icr_rag.evaluation.runs import Run, read_run
+from icr_rag.evaluation.runs import read_run
 from icr_rag.profiling.queries import label_free
+from icr_rag.profiling.resume import Task
 from icr_rag.types import Document
 
 _KINDS = ("auto", "labelled", "label-free", "both")
@@ -27,22 +28,6 @@ class Wanted:
     limit: int
     parity: str | None
     depth: int
-
-
-@dataclass(frozen=True)
-class Task:
-    """Queries of one origin, with their candidates.
-
-    Attributes:
-        name: tells this origin from others.
-        label_free: whether the queries were made from the documents.
-    """
-
-    name: str
-    dataset: Dataset
-    candidates: Run
-    queries: tuple[str, ...]
-    label_free: bool
 
 
 def load_queries(
@@ -88,7 +73,7 @@ def _labelled(path: Path, wanted: Wanted) -> Task:
     dataset = load_beir(path, keep=keep)
     subset = QuerySubset(parity=wanted.parity, limit=wanted.limit)
     queries = tuple(q for q in choose_queries(dataset.judged_queries, subset) if run.get(q))
-    return Task(dataset.name, dataset, run, queries, label_free=False)
+    return Task(dataset.name, dataset, run, queries, wanted.depth, label_free=False)
 
 
 def _label_free(path: Path, wanted: Wanted, write: Callable[[str], str] | None) -> Task:
@@ -105,4 +90,4 @@ def _label_free(path: Path, wanted: Wanted, write: Callable[[str], str] | None) 
         name=name,
         write=write,
     )
-    return Task(name, dataset, run, tuple(dataset.queries), label_free=True)
+    return Task(name, dataset, run, tuple(dataset.queries), wanted.depth, label_free=True)

@@ -1,4 +1,4 @@
-"""Which layers and heads a reranker reads: settings, profile, preset, in this order."""
+"""Which layers and heads a reranker reads: settings, profile, shipped profile, in this order."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from icr_rag.config import RerankerConfig
 from icr_rag.config_checks import check_readings
 from icr_rag.errors import ConfigError
 from icr_rag.methods import resolve_framework
-from icr_rag.presets import auto_layers, preset_profile
 from icr_rag.profiles import HeadWeight, Profile, Shape
+from icr_rag.profiles.shipped import auto_layers, shipped_profile
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def select_heads(config: RerankerConfig, text_config: Any) -> Selection:
     """The selection for a configuration and a model.
 
     Explicit ``heads`` or ``layers`` go before everything. Else ``profile=FILE`` is read, else the
-    preset for a model of this shape is taken, else a window of middle layers.
+    shipped profile for a model of this shape is taken, else a window of layers.
 
     Args:
         config: model, layers, heads, reading, profile, scoring, framework.
@@ -67,7 +67,7 @@ def select_heads(config: RerankerConfig, text_config: Any) -> Selection:
         profile: Profile | None = _checked(Profile.load(config.profile), config, text_config)
         source = f"profile {config.profile}"
     elif _leaves_the_choice(config):
-        profile = preset_profile(
+        profile = shipped_profile(
             text_config, config.scoring, config.framework, config.document_states
         )
         source = "" if profile is None else profile.method
@@ -116,7 +116,7 @@ _JOINT_PROMPT = ("instruction", "double_query", "order", "window", "stride")
 
 
 def _leaves_the_choice(config: RerankerConfig) -> bool:
-    """Whether what is read is left to the presets."""
+    """Whether what is read is left to the shipped profiles."""
     if config.score_mode == "lift":
         return False
     fields = type(config).model_fields

@@ -1,8 +1,4 @@
-"""Profiles: which layers and heads to read, with which weights, found by profiling a model.
-
-A profile is a JSON file that says where it comes from. ``profile=FILE`` makes a reranker read it;
-some ship with the library, see `icr_rag.presets`.
-"""
+"""What a profile says, and the JSON file that holds one."""
 
 from __future__ import annotations
 
@@ -14,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from icr_rag.bounded import parse_json, read_text
 from icr_rag.errors import ConfigError
+from icr_rag.files import write_whole
 
 #: Size of the largest file; one with every head of a large model weighted has some megabytes.
 _MOST_BYTES = 32 * 2**20
@@ -161,8 +158,6 @@ class Profile(BaseModel):
         Raises:
             DataError: if it cannot be written.
         """
-        from icr_rag.evaluation.files import write_whole
-
         text = json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False)
         write_whole(Path(path), [text, "\n"])
 
