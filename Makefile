@@ -1,7 +1,7 @@
 # Everything runs in .venv, which is made on first use, with the versions in requirements/*.lock:
 #   make demo    a small corpus, re-ranked by the embedded model
 #   make test    the test suite, with coverage
-#   make lint    style, formatting and types
+#   make lint    style, formatting, types, and who may import whom
 #   make typecheck     what users write, by mypy and pyright
 #   make test-oldest   the tests with the oldest versions that are supported, in .venv-oldest
 #   make test-newest   the tests with the newest there are, in .venv-newest
@@ -43,6 +43,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict icr_rag tests/typing/user_code.py
+	$(BIN)/lint-imports
 
 # pyright fetches itself from npm on first use, so that it is no part of lint.
 typecheck: $(INSTALLED)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("matplotlib")
 
+from icr_rag.evaluation.finished import Finished
 from icr_rag.evaluation.frontier import GREY, STYLES, draw_frontier, pareto, points_of
 from icr_rag.evaluation.grid_config import make_grid
 from icr_rag.evaluation.grid_result import Difference, GridResult, Row, Slice, slug
@@ -21,7 +22,6 @@ from icr_rag.evaluation.plot_labels import overlap, place_labels
 from icr_rag.evaluation.report import to_dict, write_report
 from icr_rag.evaluation.report_text import frontier_names, render_markdown, table_of
 from icr_rag.evaluation.runs import read_run
-from icr_rag.evaluation.state import Finished
 
 GIVEN, SHUFFLED = Slice("tiny", "given", 20), Slice("tiny", "shuffled (seed 1)", 20)
 NASTY = "<b>a|b</b> [x]*_"

@@ -19,8 +19,9 @@ from icr_rag.cli.console import (
     write,
     write_json,
 )
-from icr_rag.cli.inputs import read_documents, read_text
+from icr_rag.cli.given import read_documents
 from icr_rag.cli.options import with_reranker_options
+from icr_rag.document_files import read_text
 from icr_rag.errors import DataError
 
 

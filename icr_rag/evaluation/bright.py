@@ -21,8 +21,8 @@ from icr_rag.bounded import parse_json
 from icr_rag.errors import DataError, require
 from icr_rag.evaluation.datasets import put_once, put_query
 from icr_rag.evaluation.files import read_lines
-from icr_rag.evaluation.opened import Opened
 from icr_rag.evaluation.trec import as_id
+from icr_rag.evaluation.unread_dataset import UnreadDataset
 from icr_rag.types import Document
 
 REPOSITORY = "xlangai/BRIGHT"
@@ -86,7 +86,7 @@ def parse_part(text: str) -> Part:
     return Part(domain, long, *rest)
 
 
-def open_bright_folder(folder: Path, part: Part) -> Opened:
+def open_bright_folder(folder: Path, part: Part) -> UnreadDataset:
     """A domain from a local copy of the repository. Queries are whole, however long.
 
     Raises:
@@ -117,12 +117,12 @@ def open_bright_folder(folder: Path, part: Part) -> Opened:
                 put_once(documents, name, Document(text, id=name), place)
         return documents
 
-    opened = Opened(part.name, queries, judgements, read_documents, excluded=excluded)
+    opened = UnreadDataset(part.name, queries, judgements, read_documents, excluded=excluded)
     opened.check(f"{folder / part.queries}, {part.domain}")
     return opened
 
 
-def open_bright_hub(part: Part) -> Opened:
+def open_bright_hub(part: Part) -> UnreadDataset:
     """A domain from the Hugging Face hub, or from its cache on this machine.
 
     Raises:

@@ -19,9 +19,9 @@ from icr_rag.errors import DataError
 from icr_rag.evaluation.datasets import put_once, put_query
 from icr_rag.evaluation.files import read_lines
 from icr_rag.evaluation.first_stage import ScoredRun
-from icr_rag.evaluation.opened import Opened
 from icr_rag.evaluation.runs import Run
 from icr_rag.evaluation.trec import as_id, read_qrels
+from icr_rag.evaluation.unread_dataset import UnreadDataset
 from icr_rag.types import Document
 
 #: Where rank_llm's documents have their text; the first that is there counts, as it does there.
@@ -44,7 +44,9 @@ class _Read:
     excluded: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
-def open_candidates(path: Path, qrels: Path | None = None, name: str | None = None) -> Opened:
+def open_candidates(
+    path: Path, qrels: Path | None = None, name: str | None = None
+) -> UnreadDataset:
     """Queries, documents and candidates from one file, in the order that stands there.
 
     Args:
@@ -89,7 +91,7 @@ def open_candidates(path: Path, qrels: Path | None = None, name: str | None = No
 
     # Of a file that has scores only here and there, nothing can be fused.
     complete = all(len(read.scores[query]) == len(read.run[query]) for query in read.run)
-    opened = Opened(
+    opened = UnreadDataset(
         name=path.stem if name is None else name,
         queries=read.queries,
         judgements=judgements,

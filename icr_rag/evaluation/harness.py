@@ -17,9 +17,9 @@ from icr_rag.config import RerankerConfig
 from icr_rag.errors import DataError
 from icr_rag.evaluation.datasets import Dataset
 from icr_rag.evaluation.environment import device_of, hardware, local_files, versions
+from icr_rag.evaluation.finished import Finished, State
 from icr_rag.evaluation.metrics import MEASURES, evaluate_run, mean_measures
 from icr_rag.evaluation.runs import Run
-from icr_rag.evaluation.state import Finished, State
 from icr_rag.profiles.shipped import shipped_profiles
 from icr_rag.types import Document, Ranking
 

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 from icr_rag.errors import DataError, require
 from icr_rag.evaluation.datasets import put_once, put_query
 from icr_rag.evaluation.first_stage import ScoredRun
-from icr_rag.evaluation.opened import Opened
+from icr_rag.evaluation.unread_dataset import UnreadDataset
 from icr_rag.types import Document
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ class _Data(Protocol):
     def docs_store(self) -> _Store: ...
 
 
-def open_ir_datasets(name: str) -> Opened:
+def open_ir_datasets(name: str) -> UnreadDataset:
     """A data set such as ``msmarco-passage/trec-dl-2019/judged`` or ``beir/scifact/test``.
 
     Candidates are the scored documents that some data sets come with. Wanted documents are looked
@@ -85,7 +85,7 @@ def open_ir_datasets(name: str) -> Opened:
             "subset with judgements, as beir/scifact/test is one of beir/scifact"
         )
     place = f"ir_datasets:{name}"
-    opened = Opened(
+    opened = UnreadDataset(
         name=name,
         queries=_guard(place, lambda: _queries(data, place)),
         judgements=_guard(place, lambda: _judgements(data, place)),
@@ -95,7 +95,7 @@ def open_ir_datasets(name: str) -> Opened:
     if not data.has_scoreddocs():
         return opened
     scores = _guard(place, lambda: _scores(data))
-    return Opened(
+    return UnreadDataset(
         name=opened.name,
         queries=opened.queries,
         judgements=opened.judgements,

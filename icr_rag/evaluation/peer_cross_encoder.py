@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import ConfigError, MissingDependencyError, require
-from icr_rag.evaluation.peers import NotRunHere, ranking_of
+from icr_rag.evaluation.peer_base import NotRunHere, ranking_of
 from icr_rag.model.device import choose_dtype, resolve_device
 from icr_rag.model.loading import load_config
 from icr_rag.order import stable_order

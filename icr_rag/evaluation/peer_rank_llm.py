@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Sequence
 
 from icr_rag.config import RerankerConfig
-from icr_rag.evaluation.peers import NotRunHere, ranking_of
+from icr_rag.evaluation.peer_base import NotRunHere, ranking_of
 from icr_rag.model.loading import resolve_source
 from icr_rag.types import Document, Ranking, Usage
 

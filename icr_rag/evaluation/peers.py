@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, SupportsInt
 
 from icr_rag.config import RerankerConfig
-from icr_rag.errors import ConfigError, ICRError, InputError
-from icr_rag.ranking import Scored, make_ranking
+from icr_rag.errors import ConfigError, InputError
+from icr_rag.evaluation.peer_base import NotRunHere, ranking_of
 from icr_rag.types import Document, Ranking, Usage
 
+__all__ = ["PEERS", "FirstStage", "NotRunHere", "Peer", "check_peer", "make_peer", "ranking_of"]
 
-class NotRunHere(ICRError):
-    """A peer that this machine cannot run; the message says why."""
+#: The setting's default, which goes with any fusion.
+_WEIGHT = RerankerConfig.model_fields["fusion_weight"].default
 
 
 class Inner(Protocol):
@@ -49,7 +50,7 @@ class Peer:
             raise ConfigError(f"{type(inner).__name__} has no method rank(query, documents)")
         self.inner = inner
         # A peer knows nothing of fusion with the first stage.
-        self.config = config.replace(fusion="none")
+        self.config = config.replace(fusion="none", fusion_weight=_WEIGHT)
 
     def rank(
         self,
@@ -93,15 +94,6 @@ class FirstStage:
     def rank(self, query: str, documents: Sequence[Document]) -> list[int]:
         """The positions as they are."""
         return list(range(len(documents)))
-
-
-def ranking_of(order: Sequence[int], documents: Sequence[Document], usage: Usage) -> Ranking:
-    """A `Ranking` of all documents in this order; scores fall by 1 from rank to rank."""
-    scores = [0.0] * len(documents)
-    for rank, position in enumerate(order):
-        scores[position] = float(-rank)
-    scored = Scored(list(order), scores, [0] * len(documents))
-    return make_ranking(list(documents), scored, usage, None)
 
 
 def make_peer(name: str, config: RerankerConfig, options: Mapping[str, object]) -> Peer:

@@ -32,9 +32,9 @@ from icr_rag.evaluation.datasets import Dataset, check_folder, read_corpus, read
 from icr_rag.evaluation.first_stage import DESCRIPTION as BM25
 from icr_rag.evaluation.first_stage import ScoredRun, bm25_candidates
 from icr_rag.evaluation.ir_datasets_source import open_ir_datasets
-from icr_rag.evaluation.opened import Opened
 from icr_rag.evaluation.runs import Run, read_run, read_run_scores
 from icr_rag.evaluation.trec import open_trec
+from icr_rag.evaluation.unread_dataset import UnreadDataset
 from icr_rag.types import Document
 
 #: The split of sources whose name says everything.
@@ -165,7 +165,7 @@ def load_for_ranking(
     return _source(opened, documents, candidates, scores, first_stage)
 
 
-def _without_themselves(opened: Opened) -> Opened:
+def _without_themselves(opened: UnreadDataset) -> UnreadDataset:
     """The same, with each judged query's own id among what may not be found for it."""
     excluded = {
         query: frozenset({query, *opened.excluded.get(query, ())}) for query in opened.judgements
@@ -191,7 +191,7 @@ def without_excluded(run: Mapping[str, list[str]], excluded: Mapping[str, Collec
 
 
 def _source(
-    opened: Opened,
+    opened: UnreadDataset,
     documents: dict[str, Document],
     candidates: Run | None,
     scores: ScoredRun | None,
@@ -209,7 +209,7 @@ def _source(
     )
 
 
-def _open(name: str, split: str, base: Path | None) -> Opened:
+def _open(name: str, split: str, base: Path | None) -> UnreadDataset:
     kind, colon, rest = name.partition(":")
     if colon and kind in _PREFIXES:
         if split != _DEFAULT_SPLIT:
@@ -228,7 +228,7 @@ def _open(name: str, split: str, base: Path | None) -> Opened:
     )
 
 
-def _open_folder(folder: Path, split: str) -> Opened:
+def _open_folder(folder: Path, split: str) -> UnreadDataset:
     beir, bright = (folder / "corpus.jsonl").is_file(), (folder / "documents").is_dir()
     if beir and bright:
         raise DataError(
@@ -238,7 +238,7 @@ def _open_folder(folder: Path, split: str) -> Opened:
     if not bright:
         check_folder(folder)
         queries, judgements = read_labels(folder, split)
-        return Opened(
+        return UnreadDataset(
             folder.resolve().name, queries, judgements, lambda keep: read_corpus(folder, keep)
         )
     if split == _DEFAULT_SPLIT:
@@ -248,18 +248,18 @@ def _open_folder(folder: Path, split: str) -> Opened:
     return open_bright_folder(folder, parse_part(split))
 
 
-def _open_candidates(rest: str, base: Path | None) -> Opened:
+def _open_candidates(rest: str, base: Path | None) -> UnreadDataset:
     paths = _paths("candidates", rest, ("file",), ("qrels",), base)
     return open_candidates(paths["file"], paths.get("qrels"))
 
 
-def _open_trec(rest: str, base: Path | None) -> Opened:
+def _open_trec(rest: str, base: Path | None) -> UnreadDataset:
     paths = _paths("trec", rest, ("corpus", "topics", "qrels"), ("run",), base)
     return open_trec(paths["corpus"], paths["topics"], paths["qrels"], paths.get("run"))
 
 
 #: What follows the colon, and where relative paths begin -> the data set.
-_PREFIXES: dict[str, Callable[[str, Path | None], Opened]] = {
+_PREFIXES: dict[str, Callable[[str, Path | None], UnreadDataset]] = {
     "ir_datasets": lambda rest, base: open_ir_datasets(rest),
     "bright": lambda rest, base: open_bright_hub(parse_part(rest)),
     "candidates": _open_candidates,

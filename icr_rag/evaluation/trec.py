@@ -12,8 +12,8 @@ from icr_rag.bounded import parse_json
 from icr_rag.errors import DataError
 from icr_rag.evaluation.datasets import put_once, put_query, read_judgements
 from icr_rag.evaluation.files import read_lines
-from icr_rag.evaluation.opened import Opened
 from icr_rag.evaluation.runs import read_run, read_run_scores
+from icr_rag.evaluation.unread_dataset import UnreadDataset
 from icr_rag.types import Document
 
 #: Names of a document's id and of its text in JSON lines: ours, BEIR's, MS MARCO's, Anserini's.
@@ -23,7 +23,7 @@ _TEXT_KEYS = ("text", "contents")
 
 def open_trec(
     corpus: Path, topics: Path, qrels: Path, run: Path | None = None, name: str | None = None
-) -> Opened:
+) -> UnreadDataset:
     """A data set from single files.
 
     Args:
@@ -37,7 +37,7 @@ def open_trec(
     Raises:
         DataError: naming the file and line that is missing, malformed, or contradicts another.
     """
-    opened = Opened(
+    opened = UnreadDataset(
         name=qrels.stem if name is None else name,
         queries=read_topics(topics),
         judgements=read_qrels(qrels),

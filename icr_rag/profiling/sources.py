@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from icr_rag.cli.inputs import read_documents
+from icr_rag.document_files import read_document_file
 from icr_rag.errors import DataError, InputError
 from icr_rag.evaluation.datasets import load_beir
 from icr_rag.evaluation.grid_config import QuerySubset
@@ -79,7 +79,7 @@ def _labelled(path: Path, wanted: Wanted) -> Task:
 def _label_free(path: Path, wanted: Wanted, write: Callable[[str], str] | None) -> Task:
     corpus = path / "corpus.jsonl" if path.is_dir() else path
     documents: dict[str, Document] = {}
-    for number, document in enumerate(read_documents([str(corpus)])):
+    for number, document in enumerate(read_document_file(str(corpus))):
         documents[document.id if document.id is not None else str(number)] = document
     name = f"{path.resolve().name if path.is_dir() else path.stem}, label-free"
     dataset, run = label_free(

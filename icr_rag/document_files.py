@@ -1,43 +1,38 @@
-"""Documents and queries from files and standard input, with errors that name file and line."""
+"""Documents from files, with errors that name file and line."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from icr_rag.bounded import parse_json
-from icr_rag.cli.console import messages
 from icr_rag.errors import DataError
 from icr_rag.types import Document
 
-_STDIN = "-"
 
-
-def read_documents(paths: Sequence[str]) -> list[Document]:
-    """The documents in these files, in this order.
+def read_document_file(path: str) -> list[Document]:
+    """The documents in a file.
 
     A ``.jsonl`` file holds one JSON object a line with "text" and, if it has them, "title" and
-    "id" (or "_id"). Any other file is one document, whose id is the path as given. ``-``, or no
-    file, is standard input: JSONL if its first line is a JSON object, else one document a line.
+    "id" (or "_id"). Any other file is one document, whose id is the path as given.
 
     Raises:
         DataError: for a file that is missing, is not UTF-8 text, or has a malformed line.
     """
-    documents: list[Document] = []
-    for path in paths if paths else [_STDIN]:
-        if path == _STDIN:
-            text = _read_stdin()
-            if _starts_with_object(text):
-                documents += parse_jsonl(text, "standard input")
-            else:
-                documents += [Document(line) for line in _lines(text) if line.strip()]
-        elif path.endswith(".jsonl"):
-            documents += parse_jsonl(read_text(path), path)
-        else:
-            documents.append(Document(read_text(path), id=path))
-    return documents
+    if path.endswith(".jsonl"):
+        return parse_jsonl(read_text(path), path)
+    return [Document(read_text(path), id=path)]
+
+
+def parse_documents(text: str, name: str) -> list[Document]:
+    """The documents in a text: JSONL if its first line is a JSON object, else one a line.
+
+    Raises:
+        DataError: naming ``name`` and the line.
+    """
+    if _starts_with_object(text):
+        return parse_jsonl(text, name)
+    return [Document(line) for line in _lines(text) if line.strip()]
 
 
 def read_text(path: str) -> str:
@@ -50,7 +45,7 @@ def read_text(path: str) -> str:
         content = Path(path).expanduser().read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}; give existing files") from error
-    return _decode(content, path)
+    return decode(content, path)
 
 
 def parse_jsonl(text: str, name: str) -> list[Document]:
@@ -96,13 +91,12 @@ def _starts_with_object(text: str) -> bool:
         return first.lstrip().startswith('{"')
 
 
-def _read_stdin() -> str:
-    if sys.stdin.isatty():
-        messages.print("reading one document a line from the terminal; end with Ctrl-D")
-    return _decode(sys.stdin.buffer.read(), "standard input")
+def decode(content: bytes, name: str) -> str:
+    """Bytes in UTF-8 as text.
 
-
-def _decode(content: bytes, name: str) -> str:
+    Raises:
+        DataError: naming ``name``, the line and the byte.
+    """
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -12,7 +12,7 @@ from icr_rag.types import Document
 
 
 @dataclass(frozen=True)
-class Opened:
+class UnreadDataset:
     """Queries, judgements and candidates; documents on demand, since there may be millions.
 
     Attributes:
