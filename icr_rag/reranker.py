@@ -160,7 +160,8 @@ class Reranker:
             logger.exception("ranking failed; the documents keep their given order")
             reason = brief(f"{type(error).__name__}: {error}")
             return make_ranking(given, unread(len(given)), Usage(), top_n, reason)
-        tell_cuts(done.usage, len(given), self.config, done.context)
+        if done.usage.truncated or done.usage.query_truncated:
+            tell_cuts(done.usage, len(given), self.config, done.context)
         return make_ranking(given, done.scored, done.usage, top_n)
 
     def _score(

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from icr_rag.errors import InputError, PromptTooLongError, shown
 from icr_rag.frameworks.result import WindowedScores
-from icr_rag.model.limits import context_length, reach
 from icr_rag.order import below
 from icr_rag.ranking import Scored
 from icr_rag.scoring.base import Scorer
@@ -66,10 +65,7 @@ class Candidates:
         limit = config.max_query_tokens
         self.query_truncated = limit is not None and len(query_ids) > limit
         self.query_ids = query_ids[:limit]
-        text_config = scorer.engine.text_config
-        seen = reach(text_config, scorer.layers) if within_reach else None
-        known = [n for n in (context_length(text_config), seen) if n is not None]
-        self.context: int | None = min(known, default=None)
+        self.context = scorer.reach if within_reach else scorer.engine.context
         limits = [n for n in (config.token_budget, self.context) if n is not None]
         self.budget: int = min(limits) if limits else 2**31
         self._overhead = self._prompts.overhead(self.query_ids)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 
 from icr_rag.errors import ConfigError
-from icr_rag.model.limits import context_length, reach
 from icr_rag.scoring.base import KeepsStates, Scorer
 from icr_rag.states.store import state_key
 from icr_rag.types import Document, Encoded
@@ -79,9 +78,7 @@ def encode_ahead(
 def _longest(scorer: Scorer) -> int:
     """Tokens of a document that fit beside a short query; rankings may have to cut deeper."""
     config = scorer.config
-    text_config = scorer.engine.text_config
-    known = (config.token_budget, context_length(text_config), reach(text_config, scorer.layers))
-    limits = [n for n in known if n is not None]
+    limits = [n for n in (config.token_budget, scorer.reach) if n is not None]
     around: int = scorer.prompts.overhead([]) + scorer.prompts.document_cost([], 1)
     room = (min(limits) if limits else 2**31) - around
     if config.max_document_tokens is None:

@@ -14,13 +14,17 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from icr_rag.errors import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
 
 AttentionFunction = Callable[..., tuple[torch.Tensor, torch.Tensor | None]]
 
@@ -93,7 +97,7 @@ def with_cache(model: nn.Module, cache: Any) -> dict[str, Any]:
     return {cache_argument(model): cache, "use_cache": True}
 
 
-def empty_cache(config: Any, plain_layer: Callable[[], DynamicLayer]) -> Cache:
+def empty_cache(config: PreTrainedConfig, plain_layer: Callable[[], DynamicLayer]) -> Cache:
     """A cache with one layer per layer of the model: ``plain_layer`` where only keys and values
     are kept, transformers' own kind where there is more (recurrent states, index keys).
 
@@ -110,7 +114,7 @@ def empty_cache(config: Any, plain_layer: Callable[[], DynamicLayer]) -> Cache:
     return Cache(layers=[plain_layer() if _is_plain(layer) else layer for layer in kinds])
 
 
-def attention_layers(config: Any) -> list[int]:
+def attention_layers(config: PreTrainedConfig) -> list[int]:
     """Layers that have attention, by what they keep: not those with a recurrent state alone, nor
     those that keep nothing.
 
@@ -132,7 +136,7 @@ def attention_layers(config: Any) -> list[int]:
     ]
 
 
-def _attention_heads(config: Any) -> int | None:
+def _attention_heads(config: PreTrainedConfig) -> int | None:
     """None for models that have none; raises where layers differ in it."""
     try:
         heads: int = config.num_attention_heads
@@ -143,7 +147,7 @@ def _attention_heads(config: Any) -> int | None:
     return heads
 
 
-def check_attends(config: Any) -> None:
+def check_attends(config: PreTrainedConfig) -> None:
     """Raise `UnsupportedModelError` for a model that has no attention at all.
 
     Args:
@@ -166,7 +170,7 @@ def check_attends(config: Any) -> None:
         )
 
 
-def keeps_only_keys_and_values(config: Any) -> bool:
+def keeps_only_keys_and_values(config: PreTrainedConfig) -> bool:
     """Whether all that a model's layers keep of earlier tokens is keys and values, or nothing."""
     return all(_is_plain(layer) for layer in DynamicCache(config=config).layers)
 
@@ -180,7 +184,7 @@ def _is_plain(layer: Any) -> bool:
     return type(layer).__name__ in _PLAIN
 
 
-def bare_loader(config: Any) -> Any:
+def bare_loader(config: PreTrainedConfig) -> Any:
     """The class that loads a model without its LM head: AutoModel; or, for text parts that it
     does not know, and for types of which it would build the encoder too, the one that loads the
     decoder with its head. All of 5.x."""
@@ -231,13 +235,13 @@ def eager_attention(module: nn.Module) -> AttentionFunction | None:
     return function
 
 
-def implementation(config: Any) -> str | None:
+def implementation(config: PreTrainedConfig) -> str | None:
     """The attention implementation that a configuration names. All of 5.x."""
     name: str | None = getattr(config, "_attn_implementation", None)
     return name
 
 
-def with_implementation(config: Any, name: str) -> Any:
+def with_implementation(config: PreTrainedConfig, name: str) -> PreTrainedConfig:
     """A copy of a configuration that names another attention implementation. All of 5.x.
 
     The public property would set the sub-configurations too, which a copy shares with its

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+from transformers.cache_utils import Cache
 
+from icr_rag.model.kv_cache import make_states
 from icr_rag.model.one_by_one import follow
 from icr_rag.model.reading import DocumentReader
 from icr_rag.model.runner import Runner
@@ -15,8 +15,9 @@ from icr_rag.types import Span
 class OneByOneRunner(Runner):
     """As `Runner`, for models whose layers keep more than keys and values."""
 
-    def _head(self) -> Any:
-        return None
+    def _head(self) -> Cache:
+        # Each prompt is run whole.
+        return make_states(0)
 
     def _groups(self) -> list[list[int]]:
         return [[member] for member in range(len(self.batch.bodies))]
@@ -27,7 +28,7 @@ class OneByOneRunner(Runner):
         again = len(self.batch.tails) if self.anatomy.way == "whole" else 1
         return sum(max(1, again) * (before + len(body)) + tail for body in self.batch.bodies)
 
-    def _run_long(self, head: Any, member: int) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+    def _run_long(self, head: Cache, member: int) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         before = len(self.batch.head_ids)
         reader = None
         if self.heads:

@@ -16,6 +16,7 @@ import torch
 from icr_rag.model.anatomy import Anatomy
 from icr_rag.model.device import DtypeChoice
 from icr_rag.model.forking import hold
+from icr_rag.model.limits import context_length
 from icr_rag.model.threads import advice
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,11 @@ class Engine:
         hold(self)
         if self.device == "cpu":
             _advise(torch.get_num_threads())
+
+    @functools.cached_property
+    def context(self) -> int | None:
+        """Most tokens of a prompt; None: the configuration does not say."""
+        return context_length(self.text_config)
 
     @property
     def device(self) -> str:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
 from icr_rag.model._transformers import empty_cache
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
 class _SizedLayer(DynamicLayer):
@@ -65,7 +68,7 @@ def make_states(tokens: int) -> Cache:
     return Cache(layer_class_to_replicate=partial(_SizedLayer, tokens))  # type: ignore[arg-type]
 
 
-def make_mixed_states(tokens: int, config: Any) -> Cache:
+def make_mixed_states(tokens: int, config: PreTrainedConfig) -> Cache:
     """As `make_states`, for models with layers that keep more than keys and values.
 
     Args:

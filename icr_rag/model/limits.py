@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
-def context_length(text_config: Any) -> int | None:
+def context_length(text_config: PreTrainedConfig) -> int | None:
     """Tokens of a prompt within which positions mean the same however it is split.
 
     Models that stretch their positions for long inputs ("longrope", "dynamic") do so by the
@@ -22,7 +25,7 @@ def context_length(text_config: Any) -> int | None:
     return min(known, default=None)
 
 
-def reach(text_config: Any, layers: Sequence[int]) -> int | None:
+def reach(text_config: PreTrainedConfig, layers: Sequence[int]) -> int | None:
     """Tokens of a prompt that the query's rows see in at least one of these layers; None: all.
 
     Where every layer that is read has a sliding window, documents beyond it would score nothing.
@@ -34,7 +37,7 @@ def reach(text_config: Any, layers: Sequence[int]) -> int | None:
     return max(window for window in read if window is not None)
 
 
-def sliding_windows(config: Any) -> list[int | None]:
+def sliding_windows(config: PreTrainedConfig) -> list[int | None]:
     """Per layer, how many tokens back it sees; None: all. Chunks count as windows. All of 5.x.
 
     Args:
@@ -49,7 +52,7 @@ def sliding_windows(config: Any) -> list[int | None]:
     return [sizes.get(kind) for kind in kinds]
 
 
-def stretched_beyond(config: Any) -> int | None:
+def stretched_beyond(config: PreTrainedConfig) -> int | None:
     """The number of tokens above which positions are scaled anew; None: they never are.
 
     "longrope" and "dynamic" rotary embeddings choose their factors by the longest position of a
@@ -74,6 +77,6 @@ def stretched_beyond(config: Any) -> int | None:
     return min(limits, default=None)
 
 
-def _number(config: Any, name: str) -> int | None:
+def _number(config: PreTrainedConfig, name: str) -> int | None:
     value = getattr(config, name, None)
     return value if isinstance(value, int) and not isinstance(value, bool) else None

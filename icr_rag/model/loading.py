@@ -222,12 +222,12 @@ def engine_from_model(model: Any, tokenizer: Any, kernel: str) -> Engine:
     from icr_rag.model._transformers import check_attends
     from icr_rag.model.adapters import check_adapters
     from icr_rag.model.checks import check_kernel
-    from icr_rag.model.view import find_decoder
+    from icr_rag.model.view import config_of, find_decoder
 
     check_kernel(kernel)
     check_adapters(model)
     decoder = find_decoder(model)
-    check_attends(decoder.config)
+    check_attends(config_of(decoder))
     causal = model if _has_lm_head(model) else None
     # What is given is kept alive by the engine, so that its address stays its own.
     key = id(decoder), id(causal), id(tokenizer), kernel

@@ -8,7 +8,7 @@ attention was given is collected, put side by side, and read by the reader that 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from icr_rag.model.passes import run_pass
 from icr_rag.prompts.layout import Tail
 
 if TYPE_CHECKING:
-    from icr_rag.model.reading import Reader
+    from icr_rag.model.reading import AttentionSettings, Reader
 
 
 @dataclass
@@ -33,7 +33,7 @@ class _Collected:
     key: torch.Tensor
     before: torch.Tensor
     mask: torch.Tensor
-    settings: Mapping[str, Any]
+    settings: AttentionSettings
 
 
 @dataclass
@@ -61,7 +61,7 @@ class _Collector:
         query: torch.Tensor,
         key: torch.Tensor,
         mask: torch.Tensor,
-        settings: Mapping[str, Any],
+        settings: AttentionSettings,
     ) -> None:
         self.layers[layer] = _Collected(
             query[:, :, self.first_row :].clone(),

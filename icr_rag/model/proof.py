@@ -10,7 +10,7 @@ refused. It costs a few passes of some thirty tokens, once per model.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,8 +31,8 @@ from icr_rag.model.anatomy import Anatomy, Way
 from icr_rag.model.forward import run_tails
 from icr_rag.model.kv_cache import make_mixed_states, make_states, stored_keys
 from icr_rag.model.passes import input_device, run_pass
-from icr_rag.model.reading import TokenReader, attention_rows
-from icr_rag.model.view import find_decoder, make_causal_view, make_view, twin_of_depth
+from icr_rag.model.reading import AttentionSettings, TokenReader, attention_rows
+from icr_rag.model.view import config_of, find_decoder, make_causal_view, make_view, twin_of_depth
 from icr_rag.prompts.layout import Tail
 
 Ids = Sequence[int]
@@ -89,7 +89,7 @@ class _Reads:
         key: torch.Tensor,
         value: torch.Tensor,
         mask: torch.Tensor | None,
-        settings: Mapping[str, Any],
+        settings: AttentionSettings,
         output: torch.Tensor,
     ) -> None:
         """See `icr_rag.model.tap.Witness`."""
@@ -115,6 +115,7 @@ class _Trial:
         tap.register()
         self.model = model
         self.decoder = find_decoder(model)
+        self.config = config_of(self.decoder)
         self.depth = depth
         self.kernel = kernel
         self.whole = whole
@@ -135,7 +136,7 @@ class _Trial:
 
     def anatomy(self) -> Anatomy:
         """The first way in which the model gives what it gives by itself."""
-        check_attends(self.decoder.config)
+        check_attends(self.config)
         cache_argument(self.model)
         prefix = slice(0, _PREFIX)
         if not _same(self.references[0][prefix], self.references[1][prefix], self.exact):
@@ -143,7 +144,7 @@ class _Trial:
                 f"{type(self.model).__name__} is not causal: what follows a text changes what it "
                 "is read as, so that documents cannot be read before the query"
             )
-        plain = keeps_only_keys_and_values(self.decoder.config)
+        plain = keeps_only_keys_and_values(self.config)
         ways: tuple[Way, ...] = ("packed", "copied", "whole") if plain else ("copied", "whole")
         found: dict[str, list[str]] = {}
         for way in ways:
@@ -187,7 +188,7 @@ class _Trial:
 
     @torch.inference_mode()
     def _reference(self, ids: Sequence[int]) -> torch.Tensor:
-        own = implementation(self.decoder.config)
+        own = implementation(self.config)
         name = own if own in ("eager", "sdpa") else "eager"
         plain = (
             make_causal_view(self.model, name)
@@ -262,7 +263,7 @@ class _Trial:
         return current.seen, _own_keys(cache, witness)
 
     def _copied(self, witness: _Reads) -> tuple[set[int], set[int]]:
-        cache = make_mixed_states(_PREFIX + max(_TAILS), self.decoder.config)
+        cache = make_mixed_states(_PREFIX + max(_TAILS), self.config)
         self._fill(cache)
         seen: set[int] = set()
         own: set[int] = set()
@@ -284,7 +285,7 @@ class _Trial:
         for number in (1, 0):
             ids = [*self.prefix, *self.tails[number]]
             current = tap.Pass(self.kernel, None, witness=witness)
-            cache = make_mixed_states(len(ids), self.decoder.config)
+            cache = make_mixed_states(len(ids), self.config)
             self._compare(number, self._pass(current, ids, 0, cache), "reading it")
             seen |= current.seen
         return seen, set()

@@ -20,6 +20,9 @@ from icr_rag.types import Span
 if TYPE_CHECKING:
     from icr_rag.model.tap import Pass
 
+#: What a model passes to its attention function: scaling, softcap, sliding_window, ...
+AttentionSettings = Mapping[str, Any]
+
 #: Largest block of attention logits held at once, in elements (float32: 128 MiB).
 _MAX_LOGITS = 2**25
 
@@ -50,7 +53,7 @@ class Reader(Protocol):
         query: torch.Tensor,
         key: torch.Tensor,
         mask: torch.Tensor,
-        settings: Mapping[str, Any],
+        settings: AttentionSettings,
     ) -> None:
         """Read one layer.
 
@@ -92,7 +95,7 @@ class TokenReader:
         query: torch.Tensor,
         key: torch.Tensor,
         mask: torch.Tensor,
-        settings: Mapping[str, Any],
+        settings: AttentionSettings,
     ) -> None:
         """Read one layer; see `Reader.read`."""
         head_count = query.shape[1]
@@ -165,7 +168,7 @@ class DocumentReader:
         query: torch.Tensor,
         key: torch.Tensor,
         mask: torch.Tensor,
-        settings: Mapping[str, Any],
+        settings: AttentionSettings,
     ) -> None:
         """Read one layer; see `Reader.read`."""
         chosen = self.heads[layer]
@@ -185,7 +188,7 @@ class DocumentReader:
         key: torch.Tensor,
         mask: torch.Tensor,
         prompt: int,
-        settings: Mapping[str, Any],
+        settings: AttentionSettings,
         chosen: Sequence[int] | None,
     ) -> list[torch.Tensor]:
         """Per query [document, head, reading] of one prompt."""
@@ -252,7 +255,7 @@ def _sum_rows(
 
 
 def attention_rows(
-    query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor, settings: Mapping[str, Any]
+    query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor, settings: AttentionSettings
 ) -> torch.Tensor:
     """Attention probabilities [head, row, token] of every row; arguments as `masked_logits` has
     them. For short texts: nothing is done in blocks."""
@@ -266,7 +269,7 @@ def masked_logits(
     key: torch.Tensor,
     mask: torch.Tensor,
     rows: slice,
-    settings: Mapping[str, Any],
+    settings: AttentionSettings,
     chosen: Sequence[int] | None,
 ) -> Iterator[tuple[slice, torch.Tensor]]:
     """Blocks of rows with their float32 logits [head, row, token], -inf where not seen.
@@ -305,7 +308,7 @@ def masked_logits(
 
 
 def _softmax(
-    logits: torch.Tensor, settings: Mapping[str, Any], chosen: Sequence[int] | None
+    logits: torch.Tensor, settings: AttentionSettings, chosen: Sequence[int] | None
 ) -> torch.Tensor:
     """Attention probabilities [head, row, token]."""
     sinks = settings.get("s_aux")

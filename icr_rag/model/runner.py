@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from transformers.cache_utils import Cache
 
 from icr_rag.errors import NonFiniteScoreError, UnsupportedModelError
 from icr_rag.model import tap
@@ -122,7 +123,7 @@ class Runner:
             self._tokens(),
         )
 
-    def _head(self) -> Any:
+    def _head(self) -> Cache:
         """States of the shared beginning."""
         head = make_states(len(self.batch.head_ids))
         self._fill(head, self.batch.head_ids, 0)
@@ -147,7 +148,7 @@ class Runner:
             room -= 1
         return groups
 
-    def _fill(self, cache: Any, token_ids: Sequence[int], start: int) -> None:
+    def _fill(self, cache: Cache, token_ids: Sequence[int], start: int) -> None:
         """Run tokens that only leave their states behind."""
         for begin in range(0, len(token_ids), self.size):
             part = token_ids[begin : begin + self.size]
@@ -155,7 +156,7 @@ class Runner:
             current = tap.Pass(self.kernel, self.last, expected=self.anatomy.expected(self.last))
             self._call(self.inner, current, [part], [positions], cache)
 
-    def _run_long(self, head: Any, member: int) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+    def _run_long(self, head: Cache, member: int) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         """One prompt, in chunks; only its last token goes with the tails."""
         body = self.batch.bodies[member]
         before = len(self.batch.head_ids)
@@ -164,7 +165,7 @@ class Runner:
         return self._finish(cache, [member], before + len(body) - 1, 1, [0])
 
     def _run_group(
-        self, head: Any, members: Sequence[int]
+        self, head: Cache, members: Sequence[int]
     ) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         before = len(self.batch.head_ids)
         width = max(len(self.batch.bodies[member]) for member in members)
@@ -174,7 +175,7 @@ class Runner:
 
     def _finish(
         self,
-        cache: Any,
+        cache: Cache,
         members: Sequence[int],
         prefix: int,
         stem: int,
@@ -264,7 +265,7 @@ class Runner:
         current: tap.Pass,
         rows: Sequence[Sequence[int]],
         positions: Sequence[Sequence[int]],
-        cache: Any,
+        cache: Cache,
         **arguments: Any,
     ) -> Any:
         return run_pass(model, current, rows, positions, cache, self.device, **arguments)

@@ -14,7 +14,7 @@ At the last layer of a pass nothing above the attention logits is needed: the ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ from icr_rag.model.masks import selected_alone, visible
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from icr_rag.model.reading import Reader
+    from icr_rag.model.reading import AttentionSettings, Reader
 
 TAP_NAME = "icr_rag"
 
@@ -54,7 +54,7 @@ class Witness(Protocol):
         key: torch.Tensor,
         value: torch.Tensor,
         mask: torch.Tensor | None,
-        settings: Mapping[str, Any],
+        settings: AttentionSettings,
         output: torch.Tensor,
     ) -> None:
         """As the tap has them; ``output`` is [batch, row, head, dimension]."""
@@ -69,7 +69,7 @@ class Insertion(Protocol):
         layer: int,
         key: torch.Tensor,
         mask: torch.Tensor,
-        settings: Mapping[str, Any],
+        settings: AttentionSettings,
     ) -> tuple[Pass, torch.Tensor, torch.Tensor]:
         """Pass, keys and mask as a reader is to see them; arguments as `Reader.read` has them."""
 
@@ -270,7 +270,7 @@ def _cpu_sdpa(
     key: torch.Tensor,
     value: torch.Tensor,
     mask: torch.Tensor,
-    settings: Mapping[str, Any],
+    settings: AttentionSettings,
 ) -> torch.Tensor:
     """[batch, row, head, dimension].
 

@@ -12,7 +12,7 @@ import copy
 import functools
 import types
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -20,6 +20,9 @@ from torch import nn
 from icr_rag.errors import UnsupportedModelError
 from icr_rag.model import tap
 from icr_rag.model._transformers import with_implementation
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
 def find_decoder(model: nn.Module) -> nn.Module:
@@ -146,6 +149,13 @@ def make_causal_view(model: nn.Module, implementation: str = tap.TAP_NAME) -> nn
             for name in holding:
                 setattr(configs[id(whole)], name, configs[id(text)])
     return _twin(model, configs, {})
+
+
+def config_of(decoder: nn.Module) -> PreTrainedConfig:
+    """The configuration that a decoder has."""
+    config: Any = decoder.config
+    found: PreTrainedConfig = config
+    return found
 
 
 def cut_names(config: Any) -> list[str]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from icr_rag.prompts.layout import Ids
@@ -90,6 +91,15 @@ class Scorer:
         self.config = config
         self.framework = framework
         self.layers: list[int] = []
+
+    @cached_property
+    def reach(self) -> int | None:
+        """Most tokens of a prompt that the model takes and the layers that are read see; None: its
+        configuration does not say."""
+        from icr_rag.model.limits import reach
+
+        known = (self.engine.context, reach(self.engine.text_config, self.layers))
+        return min((n for n in known if n is not None), default=None)
 
 
 @runtime_checkable

@@ -13,11 +13,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers.cache_utils import Cache
 
 from icr_rag.model import tap
-from icr_rag.model.kv_cache import repeat_states
+from icr_rag.model.kv_cache import repeat_states, stored_states
 from icr_rag.model.passes import check_read, input_device, run_pass
-from icr_rag.model.reading import DocumentReader, TokenReader
+from icr_rag.model.reading import AttentionSettings, DocumentReader, TokenReader
 from icr_rag.model.view import make_view
 from icr_rag.prompts.layout import IndependentPrompt
 from icr_rag.states.document_states import DocumentStates
@@ -48,10 +49,10 @@ class DocumentKeys(DocumentStates):
         super().__init__(engine, head_ids, max(heads), open_store)
         self.heads = heads
 
-    def _cut(self, cache: Any, number: int, tokens: slice) -> StoredStates:
+    def _cut(self, cache: Cache, number: int, tokens: slice) -> StoredStates:
         kept = []
         for layer, heads in sorted(self.heads.items()):
-            keys = cache.layers[layer].stored()[0][number, :, tokens]
+            keys = stored_states(cache, layer)[0][number, :, tokens]
             kept.append(keys[self.groups(heads, len(keys))].clone())
         return StoredStates(tuple(kept), ())
 
@@ -85,7 +86,7 @@ class DocumentsInserted:
         layer: int,
         key: torch.Tensor,
         mask: torch.Tensor,
-        settings: Mapping[str, Any],
+        settings: AttentionSettings,
     ) -> tuple[tap.Pass, torch.Tensor, torch.Tensor]:
         """Pass, keys and mask as a reader is to see them; arguments as `Reader.read` has them."""
         at = current.prefix_length
@@ -149,13 +150,13 @@ def run_blind_tail(
 
 
 def _side_by_side(
-    states: DocumentKeys, cache: Any, found: Sequence[StoredStates]
+    states: DocumentKeys, cache: Cache, found: Sequence[StoredStates]
 ) -> dict[int, torch.Tensor]:
     """Layer -> [key/value head, token, dimension]; zeros for heads that are not kept."""
     result = {}
     for number, (layer, heads) in enumerate(sorted(states.heads.items())):
         keys = torch.cat([document.keys[number] for document in found], dim=1)
-        count = cache.layers[layer].stored()[0].shape[1]
+        count = stored_states(cache, layer)[0].shape[1]
         groups = states.groups(heads, count)
         if len(groups) < count:
             whole = keys.new_zeros(count, *keys.shape[1:])

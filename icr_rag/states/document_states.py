@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
+from transformers.cache_utils import Cache
 
 from icr_rag.model import tap
-from icr_rag.model.kv_cache import make_states, repeat_states
+from icr_rag.model.kv_cache import make_states, repeat_states, stored_states
 from icr_rag.model.passes import input_device, run_pass, within_memory
 from icr_rag.model.runner import causal_view
 from icr_rag.model.view import find_decoder, make_view
@@ -54,7 +55,7 @@ class DocumentStates:
         self._open_store = open_store
         self._store: StateStore | None = None
         self._identity = ""
-        self._head: Any = None
+        self._head: Cache | None = None
         count = engine.text_config.num_hidden_layers
         self._depth = count if last is None else last + 1
 
@@ -126,7 +127,7 @@ class DocumentStates:
         return 0 if self._store is None else self._store.stats.evictions
 
     @torch.inference_mode()
-    def head(self) -> Any:
+    def head(self) -> Cache:
         """States of the head; run once for weights as they are."""
         # Notices whether they still are.
         _ = self.store
@@ -182,7 +183,7 @@ class DocumentStates:
                 found.append(self._cut(cache, number, slice(before, before + len(row))))
         return found
 
-    def _run(self, cache: Any, rows: Sequence[Ids], start: int, size: int) -> None:
+    def _run(self, cache: Cache, rows: Sequence[Ids], start: int, size: int) -> None:
         # A view of all layers has no last one that is only read.
         whole = self.last is None
         view = (
@@ -197,11 +198,11 @@ class DocumentStates:
             run_pass(view, current, part, [where] * len(part), cache,
                      input_device(self.engine.decoder))  # fmt: skip
 
-    def _cut(self, cache: Any, number: int, tokens: slice) -> StoredStates:
+    def _cut(self, cache: Cache, number: int, tokens: slice) -> StoredStates:
         """What is kept of one document of a batch."""
         keys, values = [], []
-        for layer, states in enumerate(cache.layers[: self._depth]):
-            key, value = states.stored()
+        for layer in range(len(cache.layers[: self._depth])):
+            key, value = stored_states(cache, layer)
             keys.append(key[number, :, tokens].clone())
             if layer != self.last or not self._keys_suffice:
                 values.append(value[number, :, tokens].clone())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
+from transformers.cache_utils import Cache
 
 from icr_rag.model.batch import MakeRunner
 from icr_rag.model.runner import Runner, Task
@@ -38,7 +38,7 @@ class StatesRunner(Runner):
         self.states = states
         self.encoded = 0
 
-    def _head(self) -> Any:
+    def _head(self) -> Cache:
         return self.states.head()
 
     def _tokens(self) -> int:
@@ -60,11 +60,11 @@ class StatesRunner(Runner):
             room -= 1
         return groups
 
-    def _run_long(self, head: Any, member: int) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+    def _run_long(self, head: Cache, member: int) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         return self._run_group(head, [member])
 
     def _run_group(
-        self, head: Any, members: Sequence[int]
+        self, head: Cache, members: Sequence[int]
     ) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         # Group by group, so that a long list never has all its states in memory at once.
         found, run = self.states.states([self.batch.bodies[member][:-1] for member in members])

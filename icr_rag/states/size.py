@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from icr_rag.config import RerankerConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
 
 _BYTES = {"float16": 2, "bfloat16": 2, "int8": 1}
 
 
 def bytes_per_token(
     config: RerankerConfig,
-    text_config: Any,
+    text_config: PreTrainedConfig,
     heads: Mapping[int, Sequence[int] | None],
     item_bytes: int,
 ) -> float:
