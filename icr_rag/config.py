@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from icr_rag.config_checks import check_scoring, check_together, is_set
+from icr_rag.config_checks import check_scoring, check_together, is_set, meaningless
 from icr_rag.config_sources import read_config_file, read_environment
 from icr_rag.errors import ConfigError
-from icr_rag.methods import KEPT, Method, find_method, scorings
+from icr_rag.methods import Method, find_method, scorings
 
 
 def _allow_written_window(schema: dict[str, Any]) -> None:
@@ -209,7 +209,8 @@ class RerankerConfig(BaseModel):
         "auto",
         description="Combine with the first stage: 'rrf' by both ranks, 'weighted' by both "
         "scores, each scaled to 0..1 over the list; 'prior' counts the given order as weak "
-        "evidence. 'auto': 'prior' where the profile in use was made with it, else 'none'.",
+        "evidence. 'auto': 'prior' where the profile in use was made with it, or the call gives "
+        "the first stage's scores, else 'none'.",
     )
     fusion_weight: float = Field(
         0.5,
@@ -334,10 +335,7 @@ class RerankerConfig(BaseModel):
         values = {**self.model_dump(), **changes}
         method = find_method(*(values[name] for name in _OF_METHOD))
         fields = type(self).model_fields
-        useless = {name for name in values if not method.uses(name)}
-        if values["document_states"] == "joint":
-            useless |= KEPT
-        for name in useless - set(changes):
+        for name in meaningless(values, method) - set(changes):
             values[name] = fields[name].default
         return type(self)(**values)
 

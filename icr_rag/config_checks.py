@@ -5,11 +5,11 @@ Functions raise `ValueError`, for pydantic, or `ConfigError`.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
 from icr_rag.errors import ConfigError
-from icr_rag.methods import SORTS, Method, find_method, listed, scorings, using
+from icr_rag.methods import KEPT, SORTS, Method, find_method, listed, scorings, using
 
 if TYPE_CHECKING:
     from icr_rag.config import RerankerConfig
@@ -120,11 +120,35 @@ def _check_reading(config: RerankerConfig, method: Method) -> None:
             "set one or the other"
         )
     if method.reads_attention and config.profile is None:
-        reading = config.reading
-        if reading == "auto":
-            reading = "log_mass" if config.scoring == "mixed" else "calibrated"
-        own = reading == "calibrated" and config.scoring == "attention"
-        check_readings(config, {reading}, own_sum=own)
+        readings, own_sum = readings_of(config.scoring, config.reading)
+        check_readings(config, readings, own_sum=own_sum)
+
+
+def readings_of(scoring: str, reading: str) -> tuple[frozenset[str], bool]:
+    """What is read of heads where no profile says it, and whether attention is added up as ICR
+    does (arXiv 2410.02642), not weighted by heads."""
+    if reading == "auto":
+        reading = "log_mass" if scoring == "mixed" else "calibrated"
+    return frozenset({reading}), reading == "calibrated" and scoring == "attention"
+
+
+def idle_settings(
+    readings: Collection[str], *, own_sum: bool, calibration: str, score_mode: str
+) -> dict[str, str]:
+    """Settings of attention that these readings do not look at -> why, as the end of a sentence."""
+    reads = f"reads {', '.join(sorted(readings))} of its heads"
+    idle: dict[str, str] = {}
+    if WITH_NULL.isdisjoint(readings):
+        idle |= {"calibration": reads, "null_query": reads}
+    elif calibration == "none":
+        idle["null_query"] = "has calibration='none'"
+    if "calibrated" not in readings:
+        idle["token_mask"] = reads
+    if not own_sum:
+        idle["aggregation"] = reads
+    elif score_mode == "lift":
+        idle["aggregation"] = "has score_mode='lift', a ratio of sums"
+    return idle
 
 
 def check_readings(config: RerankerConfig, readings: Collection[str], *, own_sum: bool) -> None:
@@ -133,22 +157,16 @@ def check_readings(config: RerankerConfig, readings: Collection[str], *, own_sum
     Args:
         config: calibration, null_query, token_mask, aggregation, score_mode.
         readings: of `icr_rag.model.reading.READINGS`, those that are taken of heads.
-        own_sum: attention is added up as ICR does (arXiv 2410.02642), not weighted by heads.
+        own_sum: attention is added up as ICR does, not weighted by heads.
     """
-    named = ", ".join(sorted(readings))
-    looked_at = {
-        "calibration": not WITH_NULL.isdisjoint(readings),
-        "null_query": not WITH_NULL.isdisjoint(readings) and config.calibration == "null",
-        "token_mask": "calibrated" in readings,
-        "aggregation": own_sum and config.score_mode != "lift",
-    }
-    for name, is_used in looked_at.items():
-        if not is_used and is_set(config, name):
-            why = f"reads {named} of its heads"
-            if name == "null_query" and config.calibration == "none":
-                why = "has calibration='none'"
-            elif name == "aggregation" and config.score_mode == "lift":
-                why = "has score_mode='lift', a ratio of sums"
+    idle = idle_settings(
+        readings,
+        own_sum=own_sum,
+        calibration=config.calibration,
+        score_mode=config.score_mode,
+    )
+    for name, why in idle.items():
+        if is_set(config, name):
             raise ConfigError(
                 f"{name}={getattr(config, name)!r} means nothing here: this reranker {why}; "
                 "leave it out"
@@ -156,7 +174,8 @@ def check_readings(config: RerankerConfig, readings: Collection[str], *, own_sum
     if config.score_mode == "lift" and not own_sum:
         raise ConfigError(
             f"score_mode='lift' compares attention as ICR adds it up, and this reranker reads "
-            f"{named} of its heads; leave out reading and profile, or choose another score_mode"
+            f"{', '.join(sorted(readings))} of its heads; leave out reading and profile, or choose "
+            "another score_mode"
         )
 
 
@@ -177,3 +196,29 @@ def _check_result(config: RerankerConfig, method: Method) -> None:
             f"fusion_weight={config.fusion_weight} means nothing with fusion={config.fusion!r}; "
             "it is for fusion='rrf' and 'weighted': set one of these, or leave it out"
         )
+
+
+def meaningless(values: Mapping[str, Any], method: Method) -> set[str]:
+    """The settings among ``values`` that mean nothing to a method, or have a value that it lacks.
+
+    Args:
+        values: all settings.
+    """
+    found = {name for name in values if not method.uses(name)}
+    if values["document_states"] == "joint":
+        found |= KEPT
+    if values["sort"] not in SORTS.get(method.framework, ()):
+        found.add("sort")
+    if method.reads_attention and values["profile"] is None:
+        readings, own_sum = readings_of(method.scoring, values["reading"])
+        found |= set(
+            idle_settings(
+                readings,
+                own_sum=own_sum,
+                calibration=values["calibration"],
+                score_mode=values["score_mode"],
+            )
+        )
+    if (method.scoring, method.framework) != ("attention", "listwise"):
+        found |= {"score_mode"} if values["score_mode"] == "lift" else set()
+    return found

@@ -188,7 +188,7 @@ BUILT_IN: tuple[Method, ...] = (
         "generation", "listwise", "icr_rag.scoring.generation:GenerationScorer",
         "a permutation, written by the model",
         "1 per window",
-        settings=frozenset({*_CHUNK, *_WINDOWS}),
+        settings=frozenset(_WINDOWS),
         source="RankGPT (arXiv 2304.09542)", colour=_GENERATION[0], marker=_GENERATION[1],
     ),
     Method(
@@ -332,12 +332,18 @@ def using(setting: str) -> list[Method]:
     return [row for row in methods() if row.uses(setting)]
 
 
-def listed(rows: Iterable[Method]) -> str:
-    """Methods as messages and pages name them: ``attention (listwise, setwise), mixed``."""
-    groups: dict[str, list[str]] = {}
+def listed(rows: Iterable[Method], *, short: bool = False) -> str:
+    """Methods as messages and pages name them: ``attention (listwise, setwise), mixed``.
+
+    Args:
+        short: without the frameworks where all of a mechanism's are meant, and without variants.
+    """
+    groups: dict[str, dict[str, None]] = {}
     for row in rows:
-        variant = f" by likelihood={row.variant!r}" if row.variant else ""
-        groups.setdefault(row.scoring, []).append(f"{row.framework}{variant}")
-    return ", ".join(
-        f"{scoring} ({', '.join(dict.fromkeys(names))})" for scoring, names in groups.items()
-    )
+        variant = f" by likelihood={row.variant!r}" if row.variant and not short else ""
+        groups.setdefault(row.scoring, {})[f"{row.framework}{variant}"] = None
+    parts = []
+    for scoring, names in groups.items():
+        all_of_them = short and len(names) == len(frameworks_of(scoring))
+        parts.append(scoring if all_of_them else f"{scoring} ({', '.join(names)})")
+    return ", ".join(parts)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from icr_rag import RerankerConfig
+from icr_rag.methods import SPECIAL, listed, using
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
 
@@ -132,9 +133,11 @@ not tell relevant from irrelevant.
 `fusion: rrf` combines the order that the documents came in with that of attention;
 `fusion: weighted` combines scores and needs the first stage's: LlamaIndex and Haystack have them,
 LangChain's adapter is told where they are with `retrieval_score_key`, `Reranker.rank` takes
-`retrieval_scores`: a list, a NumPy array, a torch tensor or a pandas Series. `fusion: auto` takes
-the order from them where the profile in use counts the first stage; where it does not, a warning
-says once that they are not used. `fusion: none` says that they do not count.
+`retrieval_scores`: a list, a NumPy array, a torch tensor or a pandas Series. With `fusion: auto`
+scores that are given count as weak evidence, as with `prior`: with the weight that the profile in
+use has, else 0.3; without scores the order counts where the profile was made with it. `fusion:
+none` says that they do not count. With a `cascade` the first stage counts when the best are chosen,
+and what is read again is ordered by that reading alone.
 
 Documents longer than `max_document_tokens`, or than `token_budget` and the model's context leave
 room for, are cut. Which ones is in `usage.truncated`; a warning of the logger `icr_rag` tells how
@@ -148,15 +151,18 @@ the same.
 
 ## All settings
 
-| setting | default | what it does |
-|---|---|---|
+A setting that means nothing to the method in use is an error that names the methods it is for.
+
+| setting | default | what it does | for |
+|---|---|---|---|
 """
 
 
 def render() -> str:
     """The page."""
     rows = [
-        f"| `{name}` | {_default(field.default)} | {_escaped(field.description or '')} |"
+        f"| `{name}` | {_default(field.default)} | {_escaped(field.description or '')} | "
+        f"{listed(using(name), short=True) if name in SPECIAL else 'all'} |"
         for name, field in RerankerConfig.model_fields.items()
     ]
     return HEAD + "\n".join(rows) + "\n"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from icr_rag.errors import InputError, NonFiniteScoreError
 from icr_rag.frameworks.listwise import rank_listwise
 
 
@@ -129,3 +132,17 @@ def test_it_ends_also_where_two_neighbours_do_not_fit(quality, window, stride, b
     assert all(fits(call) for call in calls)
     along = [result.scores[item] for item in result.order]
     assert along == sorted(along, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("scores", "error", "said"),
+    [
+        ([1.0], InputError, "returned 1 scores for 2 documents"),
+        ([1.0, 2.0, 3.0], InputError, "returned 3 scores for 2 documents"),
+        ([1.0, math.nan], NonFiniteScoreError, "a score is nan"),
+        ([math.inf, 1.0], NonFiniteScoreError, "a score is inf"),
+    ],
+)
+def test_what_a_window_gives_is_checked(scores, error, said):
+    with pytest.raises(error, match=said):
+        rank_listwise(2, lambda items: scores, lambda items: True)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 pytest.importorskip("matplotlib")
 
 from icr_rag.evaluation.finished import Finished
-from icr_rag.evaluation.frontier import GREY, STYLES, draw_frontier, pareto, points_of
+from icr_rag.evaluation.frontier import GREY, draw_frontier, pareto, points_of, styles
 from icr_rag.evaluation.grid_config import make_grid
 from icr_rag.evaluation.grid_result import Difference, GridResult, Row, Slice, slug
 from icr_rag.evaluation.harness import Evaluation, Setting
@@ -110,9 +110,9 @@ def contrast(first, second):
 @pytest.mark.parametrize("ground", ["#ffffff", "#0d1117"])
 def test_colours_stand_out_on_light_and_dark(ground):
     assert contrast(GREY, ground) >= 4
-    for colour, _ in STYLES.values():
+    for colour, _ in styles().values():
         assert contrast(colour, ground) >= 3
-    assert len({marker for _, marker in STYLES.values()}) == len(STYLES)
+    assert len({marker for _, marker in styles().values()}) == len(styles())
 
 
 def test_the_plot_is_drawn(result, tmp_path):

@@ -22,6 +22,7 @@ from typing import Annotated, Literal, get_args, get_origin
 import typer
 
 from icr_rag.config import RerankerConfig
+from icr_rag.methods import SPECIAL, listed, scorings, using
 
 _PANEL = "Reranker"
 _SHORT = {"model": "-m"}
@@ -138,9 +139,11 @@ def _option(name: str) -> inspect.Parameter:
     if name in _SHORT:
         names.append(_SHORT[name])
     parts = [field.description, _HINTS.get(name)]
-    choices = _choices(field.annotation)
+    choices = scorings() if name == "scoring" else _choices(field.annotation)
     if choices and name not in _HINTS:
         parts.append(f"One of {', '.join(choices)}.")
+    if name in SPECIAL:
+        parts.append(f"For {listed(using(name), short=True)}.")
     if field.default is not None:
         parts.append(_default(field.default))
     option = typer.Option(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from icr_rag.errors import require
 from icr_rag.evaluation.grid_result import GridResult, Slice
 from icr_rag.evaluation.plot_labels import place_labels
+from icr_rag.methods import methods
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
 
 #: Text and lines: as far from white as from near-black.
 GREY = "#757575"
-#: What a point is -> colour, marker.
-STYLES = {
-    "attention": ("#2b7fb8", "o"),
-    "mixed": ("#b0609a", "D"),
-    "likelihood": ("#d55e00", "s"),
-    "generation": ("#009070", "^"),
-    "peer": (GREY, "P"),
-}
+
+
+def styles() -> dict[str, tuple[str, str]]:
+    """What a point is -> colour, marker: those of the table of methods, and that of peers."""
+    found: dict[str, tuple[str, str]] = {}
+    for row in methods():
+        found.setdefault(row.scoring, (row.colour, row.marker))
+    return {**found, "peer": (GREY, "P")}
 
 
 #: With more points than this in a panel, names would cover it.
@@ -45,7 +46,7 @@ class Point:
 
     Attributes:
         label: its name.
-        kind: key of `STYLES`.
+        kind: key of `styles`.
         seconds: median per query; 0 for what costs nothing.
         quality: the headline measure.
     """
@@ -177,10 +178,11 @@ def _panel(axis: Axes, place: Slice, points: list[Point], measure: str) -> None:
         axis.set_xlabel("nothing that takes time was measured")
         return
     axis.set_xscale("log")
+    drawn = styles()
     front = pareto([(point.seconds, point.quality) for point in timed])
     _staircase(axis, [timed[position] for position in front])
     for number, point in enumerate(timed):
-        colour, marker = STYLES[point.kind]
+        colour, marker = drawn[point.kind]
         axis.plot(
             point.seconds,
             point.quality,
@@ -226,15 +228,16 @@ def _ticks(axis: Axes) -> None:
 
 def _legend(figure: Figure, points: list[Point]) -> None:
     lines = require("matplotlib.lines", "plot", "The frontier plot")
-    kinds = [kind for kind in STYLES if any(p.kind == kind and p.seconds > 0 for p in points)]
+    drawn = styles()
+    kinds = [kind for kind in drawn if any(p.kind == kind and p.seconds > 0 for p in points)]
     handles = [
         lines.Line2D(
             [],
             [],
             color="none",
-            marker=STYLES[kind][1],
-            markeredgecolor=STYLES[kind][0],
-            markerfacecolor=STYLES[kind][0],
+            marker=drawn[kind][1],
+            markeredgecolor=drawn[kind][0],
+            markerfacecolor=drawn[kind][0],
             label=kind,
         )
         for kind in kinds

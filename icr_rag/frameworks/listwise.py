@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from icr_rag.frameworks.result import WindowedScores
+from icr_rag.frameworks.result import WindowedScores, checked
 from icr_rag.order import stable_order
 
 
@@ -30,6 +30,10 @@ def rank_listwise(
             not, the window ends between them: those above stay above.
         window: most items in one window; None: as many as fit.
         stride: how many places windows move up; None: half of the window at hand.
+
+    Raises:
+        InputError: if ``score`` returns too few or too many scores.
+        NonFiniteScoreError: if a score is NaN or infinite.
     """
     order = list(range(count))
     scores = [0.0] * count
@@ -38,7 +42,9 @@ def rank_listwise(
     while end > 0:
         start = _window_start(order, end, fits, window)
         items = order[start:end]
-        for item, value in zip(items, score(items), strict=True):
+        for item, value in zip(
+            items, checked(score(items), len(items), "score", "documents"), strict=True
+        ):
             scores[item], groups[item] = value, number
         order[start:end] = [items[i] for i in stable_order([scores[item] for item in items])]
         if start == 0:

@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import combinations
 
-from icr_rag.errors import ConfigError, InputError
-from icr_rag.frameworks.result import WindowedScores, finite
+from icr_rag.errors import ConfigError
+from icr_rag.frameworks.result import WindowedScores, checked
 from icr_rag.frameworks.setwise import check_top, rank_setwise, setwise_calls
 from icr_rag.order import stable_order
 
@@ -56,13 +56,7 @@ def rank_pairwise(
     _check(sort, top)
 
     def margins(pairs: list[tuple[int, int]]) -> list[float]:
-        values = finite(prefer(pairs), "margin")
-        if len(values) != len(pairs):
-            raise InputError(
-                f"the comparison returned {len(values)} margins for {len(pairs)} pairs; it must "
-                "return one for each"
-            )
-        return values
+        return checked(prefer(pairs), len(pairs), "margin", "pairs")
 
     def pick(sets: Sequence[Sequence[int]]) -> list[int]:
         values = margins([(first, second) for first, second in sets])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from icr_rag.errors import InputError
-from icr_rag.frameworks.result import WindowedScores, finite
+from icr_rag.frameworks.result import WindowedScores, checked
 from icr_rag.order import stable_order
 
 
@@ -25,9 +24,5 @@ def rank_pointwise(count: int, score: Callable[[Sequence[int]], Sequence[float]]
         NonFiniteScoreError: if a score is NaN or infinite.
     """
     items = list(range(count))
-    scores = finite(score(items), "score") if items else []
-    if len(scores) != count:
-        raise InputError(
-            f"score returned {len(scores)} scores for {count} items; it must return one for each"
-        )
+    scores = checked(score(items), count, "score", "items") if items else []
     return WindowedScores(stable_order(scores), scores, [0] * count)

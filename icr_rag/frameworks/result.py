@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from icr_rag.errors import NonFiniteScoreError
+from icr_rag.errors import InputError, NonFiniteScoreError
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,27 @@ def from_order(order: Sequence[int]) -> WindowedScores:
     return WindowedScores(list(order), scores, [0] * len(order))
 
 
-def finite(values: Sequence[float], what: str) -> list[float]:
-    """The values as floats; sorting by NaN would scramble the list without a word.
+def checked(values: Sequence[float], count: int, what: str, of: str) -> list[float]:
+    """What a scorer gave, as floats: one finite number for each that was asked for.
+
+    Sorting by NaN would scramble the list without a word, and a number too few would move all
+    that follow.
+
+    Args:
+        values: as they came.
+        count: how many there must be.
+        what, of: how messages call one of them, and what it is given for.
 
     Raises:
+        InputError: if there are too few or too many.
         NonFiniteScoreError: if one is NaN or infinite.
     """
     numbers = [float(value) for value in values]
+    if len(numbers) != count:
+        raise InputError(
+            f"the scorer returned {len(numbers)} {what}s for {count} {of}; it must return one for "
+            "each"
+        )
     for number in numbers:
         if not math.isfinite(number):
             raise NonFiniteScoreError(
