@@ -30,7 +30,7 @@ def check_retrieval_scores(
 
     Args:
         count: how many there must be.
-        may_lack_some: where one document has None for a score, there are none.
+        may_lack_some: whether None may stand for a score; then there are none at all.
     """
     if scores is None:
         return None

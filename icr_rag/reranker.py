@@ -123,8 +123,8 @@ class Reranker:
                 with "text" (and "title"). Not changed.
             top_n: how many hits to return; None: the configuration's, and if that is None, all.
             retrieval_scores: the first stage's, one per document, higher is better; a list, array
-                or tensor. For a ``fusion``: "weighted" needs them, the others go by the order of
-                ``documents`` without them. Where "auto" is none, a warning says so once.
+                or tensor. How they count, the setting ``fusion`` says: "weighted" needs them, the
+                others go by the order of ``documents`` where there are none, or one lacks.
 
         Returns:
             Hits, best first, and one score per input document; higher is better. Scores are
@@ -176,9 +176,10 @@ class Reranker:
         check_query(query)
         # With "none" the configuration says that they do not count.
         asked = None if self.config.fusion == "none" else retrieval_scores
-        first_stage = check_retrieval_scores(asked, len(given), self.config.fusion == "auto")
+        first_stage = check_retrieval_scores(asked, len(given), self.config.fusion != "weighted")
         if not any(document.content.strip() for document in given):
             return Ranked(present(unread(len(given)), given, self.config), Usage())
+        self._check_open()
         if self.config.fusion == "weighted":
             needed_scores(first_stage)
         scorer, second = self._ensure_scorers()

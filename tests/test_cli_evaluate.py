@@ -242,6 +242,16 @@ def collect(*arguments, without=(), **defaults):
 #: How a value other than the default is given for each field.
 KEPT = ["--document-states", "independent"]
 CASCADE = [*KEPT, "--cascade", "5"]
+SETWISE = ["--framework", "setwise"]
+LIKELIHOOD = ["--scoring", "likelihood"]
+YES_NO = [*LIKELIHOOD, "--likelihood", "yes_no"]
+RRF = ["--fusion", "rrf"]
+BESIDE = [
+    (SETWISE, {"framework": "setwise"}),
+    (LIKELIHOOD, {"scoring": "likelihood"}),
+    (YES_NO, {"likelihood": "yes_no"}),
+    (RRF, {"fusion": "rrf"}),
+]
 FLAGS = {
     "model": (["--model", "some/model"], "some/model"),
     "revision": (["--revision", "main"], "main"),
@@ -272,22 +282,22 @@ FLAGS = {
     "score_mode": (["--score-mode", "share"], "share"),
     "score_threshold": (["--score-threshold", "0.5"], 0.5),
     "fusion": (["--fusion", "rrf"], "rrf"),
-    "fusion_weight": (["--fusion-weight", "0.7"], 0.7),
+    "fusion_weight": ([*RRF, "--fusion-weight", "0.7"], 0.7),
     "near_duplicates": (["--near-duplicates", "0.8"], 0.8),
     "on_error": (["--on-error", "passthrough"], "passthrough"),
     "scoring": (["--scoring", "likelihood"], "likelihood"),
     "framework": (["--framework", "pointwise"], "pointwise"),
-    "likelihood": (["--likelihood", "yes_no"], "yes_no"),
-    "yes_no_template": (["--yes-no-template", "qwen3_reranker"], "qwen3_reranker"),
+    "likelihood": ([*LIKELIHOOD, "--likelihood", "yes_no"], "yes_no"),
+    "yes_no_template": ([*YES_NO, "--yes-no-template", "qwen3_reranker"], "qwen3_reranker"),
     "document_states": (["--document-states", "independent"], "independent"),
     "states_dir": ([*KEPT, "--states-dir", "kept"], "kept"),
     "states_dtype": ([*KEPT, "--states-dtype", "int8"], "int8"),
     "states_memory": ([*KEPT, "--states-memory", "7"], 7),
     "cascade": ([*KEPT, "--cascade", "5"], 5),
     "cascade_framework": ([*CASCADE, "--cascade-framework", "pointwise"], "pointwise"),
-    "sort": (["--sort", "bubble"], "bubble"),
-    "set_size": (["--set-size", "3"], 3),
-    "sort_top": (["--sort-top", "5"], 5),
+    "sort": ([*SETWISE, "--sort", "bubble"], "bubble"),
+    "set_size": ([*SETWISE, "--set-size", "3"], 3),
+    "sort_top": ([*SETWISE, "--sort-top", "5"], 5),
     "reading": (["--reading", "lift"], "lift"),
     "profile": (["--profile", "profile.json"], "profile.json"),
 }
@@ -300,6 +310,8 @@ def test_every_field_has_a_flag(field):
     # What some fields mean nothing without.
     others = {"document_states": "independent"} if arguments[: len(KEPT)] == KEPT else {}
     others |= {"cascade": 5} if arguments[: len(CASCADE)] == CASCADE else {}
+    for flags, needed in BESIDE:
+        others |= needed if arguments[: len(flags)] == flags else {}
     assert config == RerankerConfig(**{**others, field: value})
     others.pop(field, None)
     assert config != RerankerConfig(**others)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny import FAMILIES, byte_tokenizer, tiny_model
+from tiny import FAMILIES, byte_tokenizer, meaningful, tiny_model
 from transformers import GenerationConfig
 
 from icr_rag import Reranker
@@ -23,6 +23,14 @@ from icr_rag.scoring.base import Cost
 QUERY = "Which metal melts first?"
 DOCUMENTS = ["Tin melts at 232 degrees.", "Lead is soft.", "Copper conducts heat.", "Gold."]
 FRAMEWORKS = ["listwise", "setwise", "pairwise", "pointwise"]
+
+
+def settings_of(framework, **fields):
+    """These settings, without those that mean nothing to generation in this framework."""
+    kept = meaningful("generation", framework, **fields)
+    return {name: kept[name] for name in fields if name in kept}
+
+
 NEW_TOKENS = 8
 
 
@@ -243,7 +251,7 @@ def test_garbage_loses_repeats_and_invents_nothing(
         lambda _: answers[next(turn) % len(answers)],
         framework,
         documents,
-        **{"sort": sort, "sort_top": top, "set_size": set_size, **fields},
+        **settings_of(framework, sort=sort, sort_top=top, set_size=set_size, **fields),
     )
     assert sorted(hit.index for hit in ranking) == list(range(count))
     assert [hit.document.text for hit in ranking] == [documents[hit.index] for hit in ranking]
@@ -312,7 +320,8 @@ def test_consistent_answers_give_the_right_order(framework, keys, sort, set_size
     if sort == "all_pairs" and framework != "pairwise":
         sort = "heap"
     documents = [f"worth {key}" for key in keys]
-    ranking, _ = ranked(sensible, framework, documents, sort=sort, sort_top=None, set_size=set_size)
+    fields = settings_of(framework, sort=sort, sort_top=None, set_size=set_size)
+    ranking, _ = ranked(sensible, framework, documents, **fields)
     assert [hit.document.text for hit in ranking] == [
         f"worth {key}" for key in sorted(keys, reverse=True)
     ]

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny import byte_tokenizer, tiny_model
+from tiny import byte_tokenizer, meaningful, tiny_model
 
 from icr_rag import Document, Reranker, cli
 from icr_rag.frameworks.pairwise import pairwise_calls
@@ -139,7 +139,7 @@ def test_any_list_comes_back_as_a_permutation(method, documents, budget):
 @pytest.mark.parametrize("sort_top", [None, 1, 3])
 def test_calls_are_those_of_the_formulas(method, count, sort_top):
     documents = [f"{number}: {TEXTS[number % 6]}" for number in range(count)]
-    fields = {"set_size": 3, "sort_top": sort_top, **method}
+    fields = meaningful(**{"set_size": 3, "sort_top": sort_top, **method})
     windows = 1
     if method["framework"] == "listwise":
         fields |= {"window": 4, "stride": 2}

@@ -100,9 +100,10 @@ def test_sizes_are_held_against_the_files_before_memory_is_taken(
     folder = changed_config(**lie)(tmp_path / "model")
     for loader in (transformers.AutoModel, transformers.AutoModelForCausalLM):
         monkeypatch.setattr(loader, "from_pretrained", lambda *a, **k: pytest.fail("loaded"))
+    layers = {"layers": (0, lie.get("num_hidden_layers", 5) - 1)}
+    fields = layers if scoring == "attention" else {}
     with pytest.raises(ModelLoadError, match=r"asks for \d+ weights.*cannot hold"):
-        Reranker(model=str(folder), layers=(0, lie.get("num_hidden_layers", 5) - 1),
-                 scoring=scoring).warm_up()  # fmt: skip
+        Reranker(model=str(folder), scoring=scoring, **fields).warm_up()
 
 
 def test_pickled_weights_are_not_asked_for(model_folder, monkeypatch):

@@ -14,9 +14,9 @@ import pytest
 from tiny import byte_tokenizer, tiny_model
 
 from icr_rag import Reranker
+from icr_rag.calls import load as registry
 from icr_rag.errors import ClosedError, ConfigError
 from icr_rag.model import loading
-from icr_rag.scoring import make as registry
 
 QUERY = "which metal?"
 DOCUMENTS = ["tin melts", "oaks carry acorns", "lead is soft"]
@@ -57,7 +57,7 @@ async def test_calls_that_wait_when_it_is_closed_are_told_so():
 
 
 def test_closing_from_another_thread_does_not_skip_the_cascade(monkeypatch):
-    from icr_rag import reranker as module
+    from icr_rag.calls import rank as module
 
     ranker = reranker(document_states="independent", framework="listwise", cascade=2)
     expected = ranker.rank(QUERY, DOCUMENTS)
@@ -113,7 +113,7 @@ async def test_loading_leaves_the_event_loop_free(model_folder, monkeypatch):
         assert release.wait(PATIENCE)
         return load(config)
 
-    monkeypatch.setattr(loading, "load_config", slow)
+    monkeypatch.setattr(registry, "load_config", slow)
     thread = threading.Thread(target=ranker.rank, args=(QUERY, DOCUMENTS))
     thread.start()
     await asyncio.to_thread(started.wait, PATIENCE)
@@ -136,7 +136,7 @@ def test_loading_one_model_does_not_hold_up_another(model_folder, monkeypatch):
             assert release.wait(PATIENCE)
         return load(config)
 
-    monkeypatch.setattr(loading, "load_config", slow)
+    monkeypatch.setattr(registry, "load_config", slow)
     one = Reranker(
         model=model_folder,
         layers=(1, 2),
@@ -216,7 +216,7 @@ LOADING = """
     torch.set_num_threads({threads})
     from icr_rag import Reranker
     from icr_rag.errors import ForkedError
-    from icr_rag.model import loading
+    from icr_rag.calls import load as loading
 
     load, parent = loading.load_config, os.getpid()
     started, go = threading.Event(), threading.Event()

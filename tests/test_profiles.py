@@ -220,7 +220,7 @@ def readings_of_all_heads(framework, scoring="attention"):
     if scoring == "mixed":
         return scorer.read(query, ids, Cost())
     if framework == "listwise":
-        return None, scorer.read_documents(scorer.build(query, ids))
+        return None, scorer.read_documents(query, ids, Cost())
     return None, scorer.read_documents(query, ids, Cost())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tiny import byte_tokenizer, tiny_model
+from tiny import byte_tokenizer, meaningful, tiny_model
 from tokenizers.processors import TemplateProcessing
 
 from icr_rag import Reranker
@@ -273,7 +273,14 @@ METHODS += [
 def test_prompts_and_answers_fit_the_budget(method, query, sizes, budget, set_size):
     documents = [f"{number}" + "x" * size for number, size in enumerate(sizes)]
     reranker = Reranker.from_model(
-        tiny_model("llama"), TOKENIZER, token_budget=budget, set_size=set_size, sort_top=2, **method
+        tiny_model("llama"),
+        TOKENIZER,
+        **meaningful(
+            **{"framework": "auto", **method},
+            token_budget=budget,
+            set_size=set_size,
+            sort_top=2,
+        ),
     )
     with pytest.MonkeyPatch.context() as monkeypatch:
         seen = longest_prompt(reranker.scorer, monkeypatch)

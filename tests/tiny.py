@@ -105,3 +105,15 @@ def byte_tokenizer(chat: bool = True) -> PreTrainedTokenizerFast:
     if chat:
         tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
+
+
+def meaningful(scoring: str, framework: str, **fields: object) -> dict[str, object]:
+    """These settings, without those that mean nothing to the method."""
+    from icr_rag.methods import find_method
+
+    likelihood = str(fields.get("likelihood", "query"))
+    row = find_method(scoring, framework, likelihood, str(fields.get("document_states", "joint")))
+    kept = {name: value for name, value in fields.items() if row.uses(name)}
+    if kept.get("sort") == "all_pairs":
+        kept.pop("sort_top", None)
+    return {"scoring": scoring, "framework": framework, **kept}

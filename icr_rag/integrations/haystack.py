@@ -145,12 +145,11 @@ class ICRRanker(Makers):
     def _arguments(self, query: str, documents: list[Document], top_k: int | None) -> RankArguments:
         """What `Reranker.rank` is to be called with."""
         count = check_top_n(top_k, self.top_k, "top_k")
-        weighted = self._reranker.config.fusion == "weighted"
         return {
             "query": query,
             "documents": [self._text(document) for document in documents],
             "top_n": len(documents) if count is None else count,
-            "retrieval_scores": [d.score for d in documents] if weighted else None,
+            "retrieval_scores": [document.score for document in documents],
         }
 
     def _text(self, document: Document) -> str:

@@ -212,13 +212,12 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         if isinstance(top_n, int) and top_n == -1:
             top_n = self.top_n
         given = check_documents(texts(documents))
-        key = None if self.config.fusion == "none" else self.retrieval_score_key
         return {
             "query": query,
             "documents": given,
             # The reranker takes None for its configuration's top_n.
             "top_n": len(given) if top_n is None else top_n,
-            "retrieval_scores": retrieval_scores(documents, key),
+            "retrieval_scores": retrieval_scores(documents, self.retrieval_score_key),
         }
 
 

@@ -236,10 +236,8 @@ class ICRRerank(Makers, BaseNodePostprocessor):
         if self._query_transform is not None:
             query = self._query_transform(query)
         texts = texts_of(nodes, self.metadata_mode)
-        scores = None
-        if self.config.fusion == "weighted":
-            # A node without text is not read, whether it came with a score or not.
-            scores = [node.score if text else 0.0 for node, text in zip(nodes, texts, strict=True)]
+        # A node without text is not read, whether it came with a score or not.
+        scores = [node.score if text else 0.0 for node, text in zip(nodes, texts, strict=True)]
         return {
             "query": query,
             "documents": texts,

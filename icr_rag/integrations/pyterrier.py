@@ -110,11 +110,10 @@ class ICRRanker(Makers, pt.Transformer):
                 f"qid {shown(part['qid'].iloc[0])} has {len(queries)} queries, among them "
                 f"{shown(queries[0])} and {shown(queries[1])}; give each its own qid"
             )
-        weighted = self._reranker.config.fusion == "weighted" and "score" in part.columns
         ranking = self._reranker.rank(
             queries[0],
             ["" if _missing(text) else text for text in part[self.text_field]],
-            retrieval_scores=part["score"].tolist() if weighted else None,
+            retrieval_scores=part["score"].tolist() if "score" in part.columns else None,
         )
         ranked = part.iloc[[hit.index for hit in ranking]].copy()
         ranked["score"] = [hit.score for hit in ranking]

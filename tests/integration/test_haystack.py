@@ -39,7 +39,8 @@ def test_scores_are_the_rerankers_and_nothing_is_changed(ours, tiny_reranker):
     before = copy.deepcopy(documents)
     found = ours.run(QUERY, documents)["documents"]
     assert [d.to_dict() for d in documents] == [d.to_dict() for d in before]
-    expected = tiny_reranker.rank(QUERY, TEXTS)
+    scores = [document.score for document in before]
+    expected = tiny_reranker.rank(QUERY, TEXTS, retrieval_scores=scores)
     assert [(d.id, d.score) for d in found] == [(f"d{hit.index}", hit.score) for hit in expected]
     assert all(type(d.score) is float and d.meta["i"] == int(d.id[1]) for d in found)
 

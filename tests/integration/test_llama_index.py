@@ -24,7 +24,8 @@ def test_order_and_scores_are_the_rerankers(tiny_reranker):
     result = ICRRerank(tiny_reranker).postprocess_nodes(nodes, query_str=QUERY)
     # What the model reads includes metadata, as it is embedded.
     texts = [node.node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
-    expected = tiny_reranker.rank(QUERY, texts)
+    scores = [node.score for node in nodes]
+    expected = tiny_reranker.rank(QUERY, texts, retrieval_scores=scores)
     assert [node.node.node_id for node in result] == [f"n{hit.index}" for hit in expected]
     assert [node.score for node in result] == [hit.score for hit in expected]
     assert all(type(node.score) is float for node in result)
@@ -32,9 +33,11 @@ def test_order_and_scores_are_the_rerankers(tiny_reranker):
 
 def test_metadata_mode_decides_what_is_read(tiny_reranker):
     adapter = ICRRerank(tiny_reranker, metadata_mode=MetadataMode.NONE)
-    result = adapter.postprocess_nodes(make_nodes(), query_str=QUERY)
+    nodes = make_nodes()
+    result = adapter.postprocess_nodes(nodes, query_str=QUERY)
+    scores = [node.score for node in nodes]
     assert [node.score for node in result] == [
-        hit.score for hit in tiny_reranker.rank(QUERY, TEXTS)
+        hit.score for hit in tiny_reranker.rank(QUERY, TEXTS, retrieval_scores=scores)
     ]
 
 

@@ -40,7 +40,8 @@ def test_scores_are_the_rerankers_and_nothing_is_changed(ours, tiny_reranker):
     assert list(dict.fromkeys(found["qid"])) == ["q2", "q1"]
     for qid, query in QUERIES.items():
         rows = found[found["qid"] == qid]
-        expected = tiny_reranker.rank(query, TEXTS)
+        scores = frame[frame["qid"] == qid]["score"].tolist()
+        expected = tiny_reranker.rank(query, TEXTS, retrieval_scores=scores)
         assert rows["docno"].tolist() == [f"d{hit.index}" for hit in expected]
         assert rows["score"].tolist() == [hit.score for hit in expected]
         assert rows["rank"].tolist() == [0, 1, 2, 3]
@@ -50,6 +51,7 @@ def test_scores_are_the_rerankers_and_nothing_is_changed(ours, tiny_reranker):
 def test_candidates_are_taken_by_rank_then_score_then_row(tiny_reranker):
     # The order decides where in the prompt a document stands.
     frame = make_frame()
+    tiny_reranker = tiny_reranker.with_config(fusion="none")
     expected = ICRRanker(tiny_reranker)(frame)
     shuffled = frame.sample(frac=1, random_state=3)
     for given in (shuffled, shuffled.drop(columns="rank"), frame.drop(columns=["rank", "score"])):
