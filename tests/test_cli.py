@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icr_rag import cli
-from icr_rag.cli import app, console, inputs
+from icr_rag.cli import app, console, given as inputs
 from icr_rag.errors import DataError
 from icr_rag.reranker import Reranker
 
