@@ -13,33 +13,87 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "Reranker": "icr_rag.reranker",
     "RerankerConfig": "icr_rag.config",
-    "Document": "icr_rag.types",
-    "Ranking": "icr_rag.types",
-    "RankedDocument": "icr_rag.types",
+    "Profile": "icr_rag.profiles",
     "AttentionReading": "icr_rag.types",
+    "Document": "icr_rag.types",
+    "DocumentLike": "icr_rag.types",
+    "Encoded": "icr_rag.types",
+    "RankedDocument": "icr_rag.types",
+    "Ranking": "icr_rag.types",
     "Span": "icr_rag.types",
     "Usage": "icr_rag.types",
+    "ClosedError": "icr_rag.errors",
+    "ConfigError": "icr_rag.errors",
+    "DataError": "icr_rag.errors",
+    "DeviceMemoryError": "icr_rag.errors",
+    "DownloadError": "icr_rag.errors",
+    "ForkedError": "icr_rag.errors",
     "ICRError": "icr_rag.errors",
+    "InputError": "icr_rag.errors",
+    "MissingDependencyError": "icr_rag.errors",
+    "ModelLoadError": "icr_rag.errors",
+    "NonFiniteScoreError": "icr_rag.errors",
+    "PromptTooLongError": "icr_rag.errors",
+    "UnsupportedModelError": "icr_rag.errors",
 }
 
 __all__ = [
     "AttentionReading",
+    "ClosedError",
+    "ConfigError",
+    "DataError",
+    "DeviceMemoryError",
     "Document",
+    "DocumentLike",
+    "DownloadError",
+    "Encoded",
+    "ForkedError",
     "ICRError",
+    "InputError",
+    "MissingDependencyError",
+    "ModelLoadError",
+    "NonFiniteScoreError",
+    "Profile",
+    "PromptTooLongError",
     "RankedDocument",
     "Ranking",
     "Reranker",
     "RerankerConfig",
     "Span",
+    "UnsupportedModelError",
     "Usage",
     "__version__",
 ]
 
 if TYPE_CHECKING:
     from icr_rag.config import RerankerConfig
-    from icr_rag.errors import ICRError
+    from icr_rag.errors import (
+        ClosedError,
+        ConfigError,
+        DataError,
+        DeviceMemoryError,
+        DownloadError,
+        ForkedError,
+        ICRError,
+        InputError,
+        MissingDependencyError,
+        ModelLoadError,
+        NonFiniteScoreError,
+        PromptTooLongError,
+        UnsupportedModelError,
+    )
+    from icr_rag.profiles import Profile
     from icr_rag.reranker import Reranker
-    from icr_rag.types import AttentionReading, Document, RankedDocument, Ranking, Span, Usage
+    from icr_rag.types import (
+        AttentionReading,
+        Document,
+        DocumentLike,
+        Encoded,
+        RankedDocument,
+        Ranking,
+        Span,
+        Usage,
+    )
 
 
 def __getattr__(name: str) -> Any:

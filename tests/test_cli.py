@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icr_rag import cli
-from icr_rag.cli import app, console, given as inputs
+from icr_rag import cli, document_files
+from icr_rag.cli import app, console
+from icr_rag.cli import documents as cli_documents
 from icr_rag.errors import DataError
 from icr_rag.reranker import Reranker
 
@@ -139,7 +140,7 @@ def test_interrupt(monkeypatch, capsys):
     def stop(*_args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(inputs, "read_text", stop)
+    monkeypatch.setattr(document_files, "read_text", stop)
     assert cli.main(["rerank", "q", "x.txt"]) == 130
     assert "Traceback" not in capsys.readouterr().err
 
@@ -151,14 +152,14 @@ def test_text_files_are_one_document_each(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\ntwo\n")
     (tmp_path / "b.md").write_text("three")
     paths = [str(tmp_path / "a.txt"), str(tmp_path / "b.md")]
-    documents = inputs.read_documents(paths)
+    documents = cli_documents.read_documents(paths)
     assert [document.text for document in documents] == ["one\ntwo\n", "three"]
     assert [document.id for document in documents] == paths
 
 
 def test_jsonl():
     rows = '{"text": "a", "title": "T", "id": "x"}\r\n\n{"text": "b", "_id": 7}\n{"text": "c"}'
-    a, b, c = inputs.parse_jsonl(rows, "here")
+    a, b, c = document_files.parse_jsonl(rows, "here")
     assert (a.text, a.title, a.id) == ("a", "T", "x")
     assert (b.text, b.title, b.id) == ("b", None, "7")
     assert c.id is None
@@ -172,40 +173,43 @@ def test_jsonl():
 )  # fmt: skip
 def test_malformed_line_is_named(line):
     with pytest.raises(DataError, match=r"^here\.jsonl:3: "):
-        inputs.parse_jsonl('{"text": "fine"}\n\n' + line, "here.jsonl")
+        document_files.parse_jsonl('{"text": "fine"}\n\n' + line, "here.jsonl")
 
 
 def test_file_that_is_not_utf8_is_named(tmp_path):
     path = tmp_path / "latin.txt"
     path.write_bytes("gut\nschön".encode("latin-1"))
     with pytest.raises(DataError, match=r"latin\.txt:2: not UTF-8"):
-        inputs.read_documents([str(path)])
+        cli_documents.read_documents([str(path)])
 
 
 def test_directory_is_an_error(tmp_path):
     with pytest.raises(DataError, match="directory"):
-        inputs.read_documents([str(tmp_path)])
+        cli_documents.read_documents([str(tmp_path)])
 
 
 def test_stdin_lines(stdin):
     stdin("eins\n\nzwei \u2028 drei\n".encode())
-    assert [d.text for d in inputs.read_documents([])] == ["eins", "zwei \u2028 drei"]
+    assert [d.text for d in cli_documents.read_documents([])] == ["eins", "zwei \u2028 drei"]
 
 
 def test_stdin_jsonl(stdin):
     stdin(b'\n{"text": "a"}\n{"text": "b", "id": 2}\n')
-    assert [(d.text, d.id) for d in inputs.read_documents(["-"])] == [("a", None), ("b", "2")]
+    assert [(d.text, d.id) for d in cli_documents.read_documents(["-"])] == [
+        ("a", None),
+        ("b", "2"),
+    ]
 
 
 def test_stdin_with_a_broken_object_is_not_taken_for_text(stdin):
     stdin(b'{"text": "a"\n')
     with pytest.raises(DataError, match="standard input:1"):
-        inputs.read_documents([])
+        cli_documents.read_documents([])
 
 
 def test_stdin_with_braces_is_text(stdin):
     stdin(b"{curly} words\n")
-    assert [d.text for d in inputs.read_documents([])] == ["{curly} words"]
+    assert [d.text for d in cli_documents.read_documents([])] == ["{curly} words"]
 
 
 @given(st.text())

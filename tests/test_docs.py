@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import icr_rag
 from icr_rag.errors import MissingDependencyError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,6 +33,19 @@ def script(name):
 def test_the_page_of_settings_is_up_to_date():
     generated = script("generate_config_docs").render()
     assert (DOCS / "configuration.md").read_text(encoding="utf-8") == generated
+
+
+def test_the_page_of_public_names_is_up_to_date():
+    generated = script("generate_api_docs").render()
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    assert page == generated
+    named = re.findall(r"^- `(\w+)`", page, flags=re.MULTILINE)
+    assert sorted([*named, "__version__"]) == icr_rag.__all__
+
+
+def test_the_table_of_methods_is_up_to_date():
+    page = (DOCS / "scoring.md").read_text(encoding="utf-8")
+    assert script("generate_method_docs").render(page) == page
 
 
 @pytest.fixture

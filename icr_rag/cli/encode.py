@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from icr_rag import Reranker, RerankerConfig
 from icr_rag.cli.console import messages, note, output_console, prepare
-from icr_rag.cli.given import read_documents
+from icr_rag.cli.documents import read_documents
 from icr_rag.cli.options import with_reranker_options
 from icr_rag.errors import ConfigError
 

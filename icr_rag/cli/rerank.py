@@ -19,7 +19,7 @@ from icr_rag.cli.console import (
     write,
     write_json,
 )
-from icr_rag.cli.given import read_documents
+from icr_rag.cli.documents import read_documents
 from icr_rag.cli.options import with_reranker_options
 from icr_rag.document_files import read_text
 from icr_rag.errors import DataError
