@@ -219,6 +219,8 @@ def meaningless(values: Mapping[str, Any], method: Method) -> set[str]:
                 score_mode=values["score_mode"],
             )
         )
+    if values["fusion"] not in ("rrf", "weighted"):
+        found.add("fusion_weight")
     if (method.scoring, method.framework) != ("attention", "listwise"):
         found |= {"score_mode"} if values["score_mode"] == "lift" else set()
     return found

@@ -54,6 +54,7 @@ CASES: dict[str, dict[str, Any]] = {
     "rank": {"layers": (1, 2), "score_mode": "rank"},
     "prior": {"layers": (1, 2), "fusion": "prior"},
     "rrf": {"layers": (1, 2), "fusion": "rrf"},
+    "weighted": {"layers": (1, 2), "fusion": "weighted", "fusion_weight": 0.3},
     "cut": {"layers": (1, 2), "max_document_tokens": 9, "max_query_tokens": 4},
     "near duplicates": {"layers": (1, 2), "near_duplicates": 0.6},
     "small chunk": {"layers": (1, 2), "prefill_chunk": 7},
@@ -110,6 +111,11 @@ DOCUMENTS = [
 ]
 
 
+#: For a fusion: no content twice, and a score for each.
+DISTINCT = list(dict.fromkeys(DOCUMENTS))
+SCORES = [0.3, 0.9, 0.5, 0.1, 0.8, 0.2, 0.7, 0.4]
+
+
 def rankings() -> Iterator[tuple[str, dict[str, Any]]]:
     """Name of a case and what came of it."""
     torch.set_num_threads(1)
@@ -123,8 +129,12 @@ def rankings() -> Iterator[tuple[str, dict[str, Any]]]:
         for name, fields in CASES.items():
             with make(**fields) as reranker:
                 # Twice: with kept states the second time finds them.
+                fused = "fusion" in fields
+                given = DISTINCT if fused else DOCUMENTS
+                scores = SCORES if fused else None
                 for turn in ("cold", "warm"):
-                    yield f"{model}: {name}: {turn}", told(reranker.rank(QUERY, DOCUMENTS))
+                    ranking = reranker.rank(QUERY, given, retrieval_scores=scores)
+                    yield f"{model}: {name}: {turn}", told(ranking)
         with make(document_states="independent", framework="listwise", layers=(1, 3)) as reranker:
             queries = [QUERY, "What do oaks carry?"]
             for number, ranking in enumerate(reranker.rank_many(queries, [DOCUMENTS] * 2)):

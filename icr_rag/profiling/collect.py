@@ -35,7 +35,7 @@ def profiling_config(config: RerankerConfig) -> RerankerConfig:
         )
     # Setwise reads the same prompts as listwise, so that what is found serves both.
     framework = "listwise" if framework == "setwise" else framework
-    return config.replace(
+    return config.switched(
         layers="all",
         heads="all",
         profile=None,
