@@ -225,7 +225,7 @@ def test_kept_states_equal_nothing_kept(subject):
             first = ranked(model, **tails)
         except UnsupportedModelError:
             continue
-        nothing = ranked(model, states_memory=0, prefill_chunk=9, **tails)
+        nothing = ranked(model, states_memory=0, **tails)
         assert close(nothing.scores, first.scores)
         assert close(ranked(model, DOCUMENTS[::-1], **tails).scores[::-1], first.scores)
         assert all(map(math.isfinite, first.scores))
@@ -297,7 +297,7 @@ def _lost_selection(monkeypatch):
 
 
 def _shifted_chunks(monkeypatch):
-    from icr_rag.model import batch, forward
+    from icr_rag.model import forward, runner
 
     run = forward.run_pass
 
@@ -307,7 +307,7 @@ def _shifted_chunks(monkeypatch):
         return run(model, current, rows, positions, *others, **keywords)
 
     monkeypatch.setattr(forward, "run_pass", shifted)
-    monkeypatch.setattr(batch, "run_pass", shifted)
+    monkeypatch.setattr(runner, "run_pass", shifted)
 
 
 def _one_too_many(monkeypatch):
