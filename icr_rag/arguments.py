@@ -30,7 +30,7 @@ def check_retrieval_scores(
 
     Args:
         count: how many there must be.
-        may_lack_some: whether None may stand for a score; then there are none at all.
+        may_lack_some: whether None or NaN may stand for a score; then there are none at all.
     """
     if scores is None:
         return None
@@ -45,14 +45,14 @@ def check_retrieval_scores(
             f"retrieval_scores has length {len(values)}; it must hold one number per document "
             f"({count}), in their order"
         )
-    if may_lack_some and any(value is None for value in values):
+    if may_lack_some and any(_lacks(_plain(value)) for value in values):
         return None
     numbers = [_finite(_plain(value)) for value in values]
     for index, number in enumerate(numbers):
         if number is None:
             raise InputError(
                 f"retrieval_scores[{index}] is {shown(values[index])}; a fusion needs a finite "
-                "number for each document, or with fusion='rrf' no scores at all"
+                "number for each document; set fusion='none' if scores do not count"
             )
     return [number for number in numbers if number is not None]
 
@@ -70,6 +70,13 @@ def check_top_n(top_n: object, default: int | None, name: str = "top_n") -> int 
 def _plain(value: object) -> object:
     """Scalars, arrays and tensors of other libraries as Python has them; others as they are."""
     return value.tolist() if isinstance(value, Array) else value
+
+
+def _lacks(value: object) -> bool:
+    """Whether this stands for a score that is not there: None, NaN, or pandas' NA."""
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or type(value).__name__ == "NAType"
 
 
 def _kind(value: object) -> str:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from icr_rag.config_checks import check_scoring, check_together, is_set, meaningless
 from icr_rag.config_sources import read_config_file, read_environment
 from icr_rag.errors import ConfigError
-from icr_rag.methods import Method, find_method, scorings
+from icr_rag.methods import Method, find_method, frameworks_of, keeps, scorings
 
 
 def _allow_written_window(schema: dict[str, Any]) -> None:
@@ -333,9 +333,16 @@ class RerankerConfig(BaseModel):
             **changes: as in `replace`: scoring, framework, likelihood, document_states and others.
         """
         values = {**self.model_dump(), **changes}
-        method = find_method(*(values[name] for name in _OF_METHOD))
         fields = type(self).model_fields
-        for name in meaningless(values, method) - set(changes):
+        if "framework" not in changes and values["framework"] not in frameworks_of(
+            str(values["scoring"])
+        ):
+            values["framework"] = "auto"
+        if "document_states" not in changes and not keeps(
+            str(values["scoring"]), values["framework"], values["document_states"]
+        ):
+            values["document_states"] = fields["document_states"].default
+        for name in meaningless(values) - set(changes):
             values[name] = fields[name].default
         return type(self)(**values)
 
@@ -370,10 +377,6 @@ class RerankerConfig(BaseModel):
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             **cls.model_json_schema(),
         }
-
-
-#: What a method is found by, in the order of `find_method`.
-_OF_METHOD = ("scoring", "framework", "likelihood", "document_states")
 
 
 def _explain(error: ValidationError) -> str:

@@ -5,17 +5,38 @@ Functions raise `ValueError`, for pydantic, or `ConfigError`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from icr_rag.errors import ConfigError
-from icr_rag.methods import KEPT, SORTS, Method, find_method, listed, scorings, using
+from icr_rag.methods import SORTS, Method, find_method, listed, methods, scorings, using
 
 if TYPE_CHECKING:
     from icr_rag.config import RerankerConfig
 
 #: Readings of a head that compare with the null query; see `icr_rag.model.reading.READINGS`.
 WITH_NULL = frozenset({"lift", "calibrated"})
+_STATES = ("states_dir", "states_dtype", "states_memory")
+
+
+@dataclass(frozen=True)
+class Use:
+    """One reading of a reranker, which may have two: a method, and what it does not look at.
+
+    Attributes:
+        idle: settings of attention that its readings of heads leave alone -> why, as the end of
+            a sentence. Empty where a profile that is not read yet decides it.
+        added_up: whether attention is added up as ICR does (arXiv 2410.02642).
+    """
+
+    method: Method
+    idle: Mapping[str, str] = field(default_factory=dict)
+    added_up: bool = False
+
+    def looks_at(self, setting: str) -> bool:
+        """Whether a setting means something to it."""
+        return self.method.uses(setting) and setting not in self.idle
 
 
 def check_scoring(scoring: str) -> None:
@@ -33,19 +54,10 @@ def check_together(config: RerankerConfig) -> None:
             f"stride ({config.stride}) must be smaller than window ({config.window}), "
             "so that windows overlap"
         )
-    # What is settled by states comes first: it has messages of its own.
-    method = _method(config)
-    _check_states(config)
-    check_meaning(config, method)
-    _check_sort(config, method)
-    _check_result(config, method)
-    _check_reading(config, method)
+    _check_contradictions(config)
+    check_meaning(config, uses_of(dict(config)))
     if config.device_map is not None and config.device != "auto":
         raise ValueError("device and device_map exclude each other; set one of them")
-
-
-def _method(config: RerankerConfig) -> Method:
-    return find_method(config.scoring, config.framework, config.likelihood, config.document_states)
 
 
 def is_set(config: RerankerConfig, name: str) -> bool:
@@ -54,173 +66,195 @@ def is_set(config: RerankerConfig, name: str) -> bool:
     return bool(found != type(config).model_fields[name].default)
 
 
-def check_meaning(config: RerankerConfig, method: Method) -> None:
-    """Raise `ConfigError` for a setting that means nothing to the method in use.
+def uses_of(values: Mapping[str, Any]) -> list[Use]:
+    """The ways in which a reranker with these settings may read, as far as it is known without
+    the model: with ``framework="auto"`` a profile may choose another framework.
+
+    Args:
+        values: all settings.
+
+    Raises:
+        ConfigError: if the settings that a method is found by do not go together.
+    """
+    scoring, states = values["scoring"], values["document_states"]
+    first = find_method(scoring, values["framework"], values["likelihood"], states)
+    found = [first]
+    if values["framework"] == "auto" and first.reads_attention:
+        found += [
+            row
+            for row in methods()
+            if row.scoring == scoring
+            and row is not first
+            and states in row.document_states
+            # Profiles that ship are for one prompt with all documents, or one for each.
+            and (values["profile"] is not None or row.framework == "pointwise")
+        ]
+    uses = [_use(row, values) for row in found]
+    if values["cascade"] is not None:
+        uses.append(second_use(values))
+    return uses
+
+
+def second_use(values: Mapping[str, Any]) -> Use:
+    """How the second reading of a cascade reads."""
+    row = find_method("attention", values["cascade_framework"], "query", "joint")
+    return _use(row, {**values, "profile": None, "reading": "auto"})
+
+
+def _use(method: Method, values: Mapping[str, Any]) -> Use:
+    if not method.reads_attention or values["profile"] is not None:
+        return Use(method)
+    reading = values["reading"]
+    if reading == "auto":
+        reading = method.default_reading
+    added_up = reading == "calibrated" and method.adds_up
+    return known_use(method, {reading}, added_up, values)
+
+
+def known_use(
+    method: Method, readings: Collection[str], added_up: bool, values: Mapping[str, Any]
+) -> Use:
+    """How a method reads once it is known what it takes of heads.
+
+    Args:
+        readings: of `icr_rag.model.reading.READINGS`, those that are taken.
+        added_up: whether attention is added up as ICR does, not weighted by heads.
+        values: calibration, score_mode.
+    """
+    reads = f"reads {', '.join(sorted(readings))} of its heads"
+    idle: dict[str, str] = {}
+    if WITH_NULL.isdisjoint(readings):
+        idle |= {"calibration": reads, "null_query": reads}
+    elif values["calibration"] == "none":
+        idle["null_query"] = "has calibration='none'"
+    if "calibrated" not in readings:
+        idle["token_mask"] = reads
+    if not added_up:
+        idle["aggregation"] = reads
+    elif values["score_mode"] == "lift":
+        idle["aggregation"] = "has score_mode='lift', a ratio of sums"
+    return Use(method, idle, added_up)
+
+
+def check_meaning(config: RerankerConfig, uses: Sequence[Use]) -> None:
+    """Raise `ConfigError` for a setting that nothing of a reranker looks at.
 
     Args:
         config: its settings.
-        method: which may be known only when the model is: a profile may choose the framework.
+        uses: how it reads, the first reading first.
     """
-    for name in type(config).model_fields:
-        if is_set(config, name) and not method.uses(name):
-            states = config.document_states
-            kept = "" if states == "joint" else f" and document_states={states!r}"
-            raise ConfigError(
-                f"{name}={getattr(config, name)!r} means nothing with "
-                f"scoring={method.scoring!r} and framework={method.framework!r}{kept}; it is for "
-                f"{listed(using(name))}: set one of these, or leave it out"
+    for name, why in useless(dict(config), uses):
+        if is_set(config, name):
+            raise ConfigError(f"{name}={getattr(config, name)!r} {why}")
+    first = uses[0]
+    weighs = config.profile is not None and bool(first.idle) and not first.added_up
+    if config.score_mode == "lift" and weighs:
+        raise ConfigError(
+            "score_mode='lift' compares attention as ICR adds it up, and profile="
+            f"{config.profile!r} weighs heads; leave it out, or choose another score_mode"
+        )
+
+
+def useless(values: Mapping[str, Any], uses: Sequence[Use]) -> Iterator[tuple[str, str]]:
+    """Settings that nothing looks at, whatever their value, and what to say of them.
+
+    Args:
+        values: all settings.
+        uses: how a reranker with them reads.
+    """
+    if values["document_states"] == "joint":
+        for name in _STATES:
+            yield (
+                name,
+                "means nothing with document_states='joint'; set document_states='independent'",
             )
+        yield "cascade", "follows a reading of kept states; set document_states='independent'"
+    if values["cascade"] is None:
+        yield "cascade_framework", "means nothing without cascade; set cascade=20"
+    first = uses[0]
+    for name in values:
+        if any(use.looks_at(name) for use in uses):
+            continue
+        if first.method.uses(name):
+            yield name, f"means nothing here: this reranker {first.idle[name]}; leave it out"
+            continue
+        framework = values["framework"] if values["framework"] == "auto" else first.method.framework
+        states = values["document_states"]
+        kept = "" if states == "joint" else f" and document_states={states!r}"
+        yield (
+            name,
+            f"means nothing with scoring={values['scoring']!r} and framework={framework!r}{kept}; "
+            f"it is for {listed(using(name))}: set one of these (`switched` changes the method and "
+            "drops what is for another), or leave it out",
+        )
+    if values["sort"] == "all_pairs":
+        yield "sort_top", "means nothing with sort='all_pairs', which finds all ranks; leave it out"
+    if values["fusion"] not in ("rrf", "weighted"):
+        yield (
+            "fusion_weight",
+            f"means nothing with fusion={values['fusion']!r}; it is for fusion='rrf' and "
+            "'weighted': set one of these, or leave it out",
+        )
 
 
-def _check_states(config: RerankerConfig) -> None:
-    if config.document_states == "joint":
-        for name in ("states_dir", "states_dtype", "states_memory"):
-            if is_set(config, name):
-                raise ValueError(
-                    f"{name}={getattr(config, name)!r} means nothing with "
-                    "document_states='joint'; set document_states='independent'"
-                )
-        if config.cascade is not None:
-            raise ValueError(
-                f"cascade={config.cascade} follows a reading of kept states; set "
-                "document_states='independent'"
-            )
-    if config.cascade is None and is_set(config, "cascade_framework"):
-        raise ValueError("cascade_framework means nothing without cascade; set cascade=20")
-    if config.cascade is not None and config.score_mode == "lift":
-        raise ValueError("score_mode='lift' does not go with cascade, whose readings differ")
+def meaningless(values: Mapping[str, Any]) -> set[str]:
+    """The settings to drop: nothing looks at them, or the method lacks their value."""
+    uses = uses_of(values)
+    found = {name for name, _ in useless(values, uses)}
+    if values["sort"] not in SORTS.get(uses[0].method.framework, ()):
+        found.add("sort")
+    if values["score_mode"] == "lift" and not (_is_joint(uses[0].method) and uses[0].added_up):
+        found.add("score_mode")
+    return found
 
 
-def _check_sort(config: RerankerConfig, method: Method) -> None:
+def _is_joint(method: Method) -> bool:
+    return method.adds_up and method.framework == "listwise"
+
+
+def _check_contradictions(config: RerankerConfig) -> None:
+    method = config.method
     allowed = SORTS.get(method.framework, ())
     if allowed and config.sort not in allowed:
         raise ConfigError(
             f"sort={config.sort!r} does not go with framework={method.framework!r}; allowed are "
             f"{', '.join(allowed)}"
         )
-    if config.sort == "all_pairs" and is_set(config, "sort_top"):
-        raise ValueError(
-            f"sort_top={config.sort_top!r} means nothing with sort='all_pairs', which finds all "
-            "ranks; leave it out"
-        )
-
-
-def _check_reading(config: RerankerConfig, method: Method) -> None:
-    if isinstance(config.heads, tuple) and isinstance(config.layers, tuple):
-        first, last = config.layers
+    if isinstance(config.heads, tuple) and config.layers != "auto":
+        first, last = config.layers if isinstance(config.layers, tuple) else (0, 2**31)
         outside = [pair for pair in config.heads if not first <= pair[0] <= last]
         if outside:
             raise ValueError(f"heads {outside} lie outside layers={config.layers}")
     if config.reading == "lift" and config.calibration == "none":
         raise ValueError("reading='lift' compares with the null query; set calibration='null'")
     explicit = [name for name in ("layers", "heads", "reading") if is_set(config, name)]
-    if config.profile is not None and explicit:
+    if config.profile is not None and explicit and method.reads_attention:
         raise ValueError(
             f"profile says which layers and heads to read, and so do {', '.join(explicit)}; "
             "set one or the other"
         )
-    if method.reads_attention and config.profile is None:
-        readings, own_sum = readings_of(config.scoring, config.reading)
-        check_readings(config, readings, own_sum=own_sum)
+    if config.score_mode == "lift":
+        _check_lift(config, method)
 
 
-def readings_of(scoring: str, reading: str) -> tuple[frozenset[str], bool]:
-    """What is read of heads where no profile says it, and whether attention is added up as ICR
-    does (arXiv 2410.02642), not weighted by heads."""
-    if reading == "auto":
-        reading = "log_mass" if scoring == "mixed" else "calibrated"
-    return frozenset({reading}), reading == "calibrated" and scoring == "attention"
-
-
-def idle_settings(
-    readings: Collection[str], *, own_sum: bool, calibration: str, score_mode: str
-) -> dict[str, str]:
-    """Settings of attention that these readings do not look at -> why, as the end of a sentence."""
-    reads = f"reads {', '.join(sorted(readings))} of its heads"
-    idle: dict[str, str] = {}
-    if WITH_NULL.isdisjoint(readings):
-        idle |= {"calibration": reads, "null_query": reads}
-    elif calibration == "none":
-        idle["null_query"] = "has calibration='none'"
-    if "calibrated" not in readings:
-        idle["token_mask"] = reads
-    if not own_sum:
-        idle["aggregation"] = reads
-    elif score_mode == "lift":
-        idle["aggregation"] = "has score_mode='lift', a ratio of sums"
-    return idle
-
-
-def check_readings(config: RerankerConfig, readings: Collection[str], *, own_sum: bool) -> None:
-    """Raise `ConfigError` for a setting of attention that these readings do not look at.
-
-    Args:
-        config: calibration, null_query, token_mask, aggregation, score_mode.
-        readings: of `icr_rag.model.reading.READINGS`, those that are taken of heads.
-        own_sum: attention is added up as ICR does, not weighted by heads.
-    """
-    idle = idle_settings(
-        readings,
-        own_sum=own_sum,
-        calibration=config.calibration,
-        score_mode=config.score_mode,
-    )
-    for name, why in idle.items():
-        if is_set(config, name):
-            raise ConfigError(
-                f"{name}={getattr(config, name)!r} means nothing here: this reranker {why}; "
-                "leave it out"
-            )
-    if config.score_mode == "lift" and not own_sum:
-        raise ConfigError(
-            f"score_mode='lift' compares attention as ICR adds it up, and this reranker reads "
-            f"{', '.join(sorted(readings))} of its heads; leave out reading and profile, or choose "
-            "another score_mode"
-        )
-
-
-def _check_result(config: RerankerConfig, method: Method) -> None:
-    if config.score_mode == "lift" and config.calibration == "none":
+def _check_lift(config: RerankerConfig, method: Method) -> None:
+    if config.calibration == "none":
         raise ValueError(
             "score_mode='lift' compares with the null query; it needs calibration='null'"
         )
-    if config.score_mode == "lift" and (method.scoring, method.framework) != (
-        "attention",
-        "listwise",
-    ):
+    if not _is_joint(method):
         raise ValueError(
             "score_mode='lift' goes with scoring='attention' and framework='listwise' only"
         )
-    if is_set(config, "fusion_weight") and config.fusion not in ("rrf", "weighted"):
-        raise ValueError(
-            f"fusion_weight={config.fusion_weight} means nothing with fusion={config.fusion!r}; "
-            "it is for fusion='rrf' and 'weighted': set one of these, or leave it out"
+    if config.cascade is not None:
+        raise ValueError("score_mode='lift' does not go with cascade, whose readings differ")
+    if config.reading not in ("auto", "calibrated"):
+        raise ConfigError(
+            "score_mode='lift' compares attention as ICR adds it up, and this reranker reads "
+            f"{config.reading} of its heads; leave out reading, or choose another score_mode"
         )
-
-
-def meaningless(values: Mapping[str, Any], method: Method) -> set[str]:
-    """The settings among ``values`` that mean nothing to a method, or have a value that it lacks.
-
-    Args:
-        values: all settings.
-    """
-    found = {name for name in values if not method.uses(name)}
-    if values["document_states"] == "joint":
-        found |= KEPT
-    if values["sort"] not in SORTS.get(method.framework, ()):
-        found.add("sort")
-    if method.reads_attention and values["profile"] is None:
-        readings, own_sum = readings_of(method.scoring, values["reading"])
-        found |= set(
-            idle_settings(
-                readings,
-                own_sum=own_sum,
-                calibration=values["calibration"],
-                score_mode=values["score_mode"],
-            )
+    if config.fusion not in ("auto", "none"):
+        raise ConfigError(
+            f"score_mode='lift' says how much more than the null query a document is attended to, "
+            f"which fusion={config.fusion!r} would change; set fusion='none', or leave it out"
         )
-    if values["fusion"] not in ("rrf", "weighted"):
-        found.add("fusion_weight")
-    if (method.scoring, method.framework) != ("attention", "listwise"):
-        found |= {"score_mode"} if values["score_mode"] == "lift" else set()
-    return found

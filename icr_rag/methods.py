@@ -38,16 +38,43 @@ _CHUNK = {"prefill_chunk"}
 _WINDOWS = {"window", "stride"}
 _SORTING = {"sort", "sort_top"}
 _SETS = {*_SORTING, "set_size"}
-#: Those about kept states, of which there are none with ``document_states="joint"``.
-KEPT = {"states_memory", "states_dir", "states_dtype", "cascade", "cascade_framework"}
+_KEPT = {"states_memory", "states_dir", "states_dtype", "cascade", "cascade_framework"}
 _READ = {"layers", "heads", "reading", "profile", "calibration", "null_query", "token_mask"}
 _TAIL = {"instruction", "double_query"}
 
 #: Settings that mean nothing to some method.
 SPECIAL = frozenset(
-    {*_CHUNK, *_WINDOWS, *_SETS, *KEPT, *_READ, "aggregation", *_TAIL, "order", "likelihood",
+    {*_CHUNK, *_WINDOWS, *_SETS, *_KEPT, *_READ, "aggregation", *_TAIL, "order", "likelihood",
      "yes_no_template"}
 )  # fmt: skip
+
+
+#: Values of the settings that a method is found by.
+_VARIANTS = ("", "query", "yes_no")
+_DOCUMENT_STATES = ("joint", "independent", "blind")
+
+
+def _problem(row: Method) -> str | None:
+    """What is wrong with a row; None if nothing is. Rows come from other packages too."""
+    texts = ("scoring", "scorer", "compares", "cost", "source", "colour", "marker")
+    for name in texts:
+        if not isinstance(getattr(row, name), str):
+            return f"{name}={getattr(row, name)!r}; it must be a str"
+    if not row.scoring:
+        return "scoring is empty"
+    if row.framework not in FRAMEWORKS:
+        return f"framework={row.framework!r}; allowed are {', '.join(FRAMEWORKS)}"
+    if ":" not in row.scorer:
+        return f"scorer={row.scorer!r}; it must be 'module:Class'"
+    if row.variant not in _VARIANTS:
+        return f"variant={row.variant!r}; allowed are {', '.join(map(repr, _VARIANTS))}"
+    states = row.document_states
+    if not isinstance(states, tuple) or not states or set(states) - set(_DOCUMENT_STATES):
+        return f"document_states={states!r}; it must be a tuple of {', '.join(_DOCUMENT_STATES)}"
+    if not isinstance(row.settings, (frozenset, set)):
+        return f"settings={row.settings!r}; it must be a frozenset of names"
+    unknown = sorted(map(str, set(row.settings) - SPECIAL))
+    return f"settings {unknown} are none that a method may have or lack" if unknown else None
 
 
 @dataclass(frozen=True)
@@ -66,6 +93,9 @@ class Method:
             "independent" or "blind".
         needs_lm_head: whether the whole model is run, LM head included.
         reads_attention: whether attention is read, so that layers and heads are chosen.
+        adds_up: whether attention can be added up as ICR does (arXiv 2410.02642), where nobody
+            says otherwise; else heads are weighted.
+        default_reading: what is taken of heads where neither a setting nor a profile says it.
         settings: of `SPECIAL`, those that mean something to it.
         source: where it comes from.
         colour, marker: of its points in plots, as matplotlib has them; those of the first row of
@@ -81,10 +111,18 @@ class Method:
     document_states: tuple[str, ...] = ("joint",)
     needs_lm_head: bool = True
     reads_attention: bool = False
+    adds_up: bool = False
+    default_reading: str = "calibrated"
     settings: frozenset[str] = frozenset(_CHUNK)
     source: str = ""
     colour: str = "#7a7a00"
     marker: str = "v"
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for what cannot be a row."""
+        problem = _problem(self)
+        if problem is not None:
+            raise ConfigError(f"a method of scoring={self.scoring!r}: {problem}")
 
     def uses(self, setting: str) -> bool:
         """Whether a setting means something to it."""
@@ -112,7 +150,7 @@ BUILT_IN: tuple[Method, ...] = (
         "attention", "listwise", "icr_rag.scoring.joint_attention:JointAttentionScorer",
         "attention of the query's tokens to each document, all in one prompt",
         "1 per window",
-        needs_lm_head=False, reads_attention=True,
+        needs_lm_head=False, reads_attention=True, adds_up=True,
         settings=frozenset({*_CHUNK, *_READ, "aggregation", *_TAIL, *_WINDOWS, "order"}),
         source=_ICR, colour=_ATTENTION[0], marker=_ATTENTION[1],
     ),
@@ -122,8 +160,8 @@ BUILT_IN: tuple[Method, ...] = (
         "the same, documents encoded independently of each other and kept",
         "1 per window",
         document_states=("independent", "blind"),
-        needs_lm_head=False, reads_attention=True,
-        settings=frozenset({*_READ, "aggregation", *_TAIL, *_WINDOWS, *KEPT}),
+        needs_lm_head=False, reads_attention=True, adds_up=True,
+        settings=frozenset({*_READ, "aggregation", *_TAIL, *_WINDOWS, *_KEPT}),
         source="as ICR; blind: late interaction (arXiv 2004.12832)",
         colour=_ATTENTION[0], marker=_ATTENTION[1],
     ),
@@ -131,7 +169,7 @@ BUILT_IN: tuple[Method, ...] = (
         "attention", "setwise", "icr_rag.scoring.joint_attention:JointAttentionScorer",
         "the same over s documents, the best one picked",
         "heap or bubble sort",
-        needs_lm_head=False, reads_attention=True,
+        needs_lm_head=False, reads_attention=True, adds_up=True,
         settings=frozenset({*_CHUNK, *_READ, "aggregation", *_TAIL, *_SETS, "order"}),
         source="Selective-ICR (arXiv 2602.22591)",
         colour=_ATTENTION[0], marker=_ATTENTION[1],
@@ -141,8 +179,8 @@ BUILT_IN: tuple[Method, ...] = (
         "the same, each document alone with the query",
         "n",
         document_states=("joint", "independent"),
-        needs_lm_head=False, reads_attention=True,
-        settings=frozenset({*_CHUNK, *_READ, *KEPT}),
+        needs_lm_head=False, reads_attention=True, adds_up=True,
+        settings=frozenset({*_CHUNK, *_READ, *_KEPT}),
         source="as ICR, one document a prompt",
         colour=_ATTENTION[0], marker=_ATTENTION[1],
     ),
@@ -151,7 +189,7 @@ BUILT_IN: tuple[Method, ...] = (
         "mean log P of the query's tokens after the document",
         "n",
         variant="query", document_states=("joint", "independent"),
-        settings=frozenset({*_CHUNK, *KEPT, "likelihood"}),
+        settings=frozenset({*_CHUNK, *_KEPT, "likelihood"}),
         source="UPR (arXiv 2204.07496)", colour=_LIKELIHOOD[0], marker=_LIKELIHOOD[1],
     ),
     Method(
@@ -217,8 +255,8 @@ BUILT_IN: tuple[Method, ...] = (
         "attention and query likelihood from one pass",
         "n",
         document_states=("joint", "independent"),
-        reads_attention=True,
-        settings=frozenset({*_CHUNK, *_READ, *KEPT}),
+        reads_attention=True, default_reading="log_mass",
+        settings=frozenset({*_CHUNK, *_READ, *_KEPT}),
         source="UPR (arXiv 2204.07496) and ICR (arXiv 2410.02642)",
         colour=_MIXED[0], marker=_MIXED[1],
     ),
@@ -236,15 +274,13 @@ def _of_other_packages() -> list[Method]:
     for entry in importlib.metadata.entry_points(group=GROUP):
         try:
             named: object = entry.load()
+            rows = [named] if not isinstance(named, Iterable) else list(named)
         # Another package's module may raise anything; it must not take this one down with it.
         except Exception as error:  # noqa: BLE001
             logger.warning("the methods of %s cannot be had: %s", entry.value, error)
             continue
-        rows = [named] if isinstance(named, Method) else named
-        if not isinstance(rows, Iterable):
-            rows = [rows]
         for row in rows:
-            problem = _problem(row, found)
+            problem = _clash(row, found)
             if problem is None and isinstance(row, Method):
                 found.append(row)
             else:
@@ -252,20 +288,14 @@ def _of_other_packages() -> list[Method]:
     return found
 
 
-def _problem(row: object, others: Iterable[Method]) -> str | None:
-    """Why something cannot be a row of the table; None if it can."""
+def _clash(row: object, others: Iterable[Method]) -> str | None:
+    """Why something cannot be added to the table; None if it can."""
     if not isinstance(row, Method):
         return f"{row!r} is no icr_rag.methods.Method"
-    if row.framework not in FRAMEWORKS:
-        return f"framework={row.framework!r}; allowed are {', '.join(FRAMEWORKS)}"
-    if ":" not in row.scorer:
-        return f"scorer={row.scorer!r}; it must be 'module:Class'"
-    unknown = sorted(row.settings - SPECIAL)
-    if unknown:
-        return f"settings {unknown} are none that a method may have or lack"
     for other in (*BUILT_IN, *others):
         same = (row.scoring, row.framework) == (other.scoring, other.framework)
-        if same and not {*row.document_states}.isdisjoint(other.document_states):
+        apart = row.variant and other.variant and row.variant != other.variant
+        if same and not apart and not set(row.document_states).isdisjoint(other.document_states):
             return f"there is one for {other.label} already"
     return None
 
@@ -324,6 +354,15 @@ def find_method(scoring: str, framework: str, likelihood: str, document_states: 
     raise ConfigError(
         f"document_states={document_states!r} does not go with scoring={scoring!r}, "
         f"framework={framework!r}; it goes with {listed(fitting)}"
+    )
+
+
+def keeps(scoring: str, framework: str, document_states: str) -> bool:
+    """Whether a mechanism goes with a value of `document_states` in a framework ("auto": any)."""
+    return any(
+        document_states in row.document_states
+        for row in methods()
+        if row.scoring == scoring and framework in ("auto", row.framework)
     )
 
 

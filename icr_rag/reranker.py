@@ -100,9 +100,16 @@ class Reranker:
 
     def with_config(self, **changes: Any) -> Reranker:
         """A reranker with some settings changed, on the same weights where these are the same."""
-        other = type(self)(self.config, **changes)
+        return self._with(type(self)(self.config, **changes))
+
+    def switched(self, **changes: Any) -> Reranker:
+        """As `with_config`, for another method: settings that mean nothing to it have their
+        defaults; see `RerankerConfig.switched`."""
+        return self._with(type(self)(self.config.switched(**changes)))
+
+    def _with(self, other: Reranker) -> Reranker:
         # Another model's name is a wish for other weights.
-        other._foreign = None if "model" in changes else self._foreign
+        other._foreign = self._foreign if other.config.model == self.config.model else None
         return other
 
     # --- ranking ----------------------------------------------------------------------------

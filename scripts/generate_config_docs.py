@@ -135,8 +135,10 @@ not tell relevant from irrelevant.
 LangChain's adapter is told where they are with `retrieval_score_key`, `Reranker.rank` takes
 `retrieval_scores`: a list, a NumPy array, a torch tensor or a pandas Series. With `fusion: auto`
 scores that are given count as weak evidence, as with `prior`: with the weight that the profile in
-use has, else 0.3; without scores the order counts where the profile was made with it. `fusion:
-none` says that they do not count. With a `cascade` the first stage counts when the best are chosen,
+use has, else 0.3; without scores, or where a document lacks one, the order counts where the profile
+was made with it. Higher must be better: set `fusion: none` where a store's scores are distances, or
+do not count. What is combined with a first stage is no attention any more, but a sum of standard
+scores; `score_mode: lift` therefore does without. With a `cascade` the first stage counts when the best are chosen,
 and what is read again is ordered by that reading alone.
 
 Documents longer than `max_document_tokens`, or than `token_budget` and the model's context leave

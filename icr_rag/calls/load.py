@@ -9,7 +9,7 @@ from icr_rag.config import RerankerConfig
 from icr_rag.model.engine import Engine
 from icr_rag.model.loading import load_config, load_engine
 from icr_rag.scoring.base import Scorer
-from icr_rag.scoring.make import make_scorer
+from icr_rag.scoring.make import chosen_method, make_scorer
 from icr_rag.scoring.selection import select_heads
 
 if TYPE_CHECKING:
@@ -38,12 +38,17 @@ def scorers_on(engine: Engine, config: RerankerConfig) -> tuple[Scorer, Scorer |
 def depth_run(config: RerankerConfig, text_config: PreTrainedConfig) -> tuple[int, bool]:
     """How many layers are run, and whether the LM head is.
 
-    An LM head needs every layer; attention only those up to the last one read.
+    An LM head needs every layer; attention only those up to the last one read. What does not fit
+    the model is found before its weights are loaded.
+
+    Raises:
+        ConfigError: if a setting or a profile does not fit the model.
     """
     again = second_config(config)
     readings = [config] if again is None else [config, again]
-    if any(one.method.needs_lm_head for one in readings):
+    chosen = [chosen_method(one, text_config) for one in readings]
+    if any(method.needs_lm_head for method in chosen):
         return text_config.num_hidden_layers, True
-    if not all(one.method.reads_attention for one in readings):
+    if not all(method.reads_attention for method in chosen):
         return text_config.num_hidden_layers, False
     return max(select_heads(one, text_config).layers[-1] for one in readings) + 1, False

@@ -62,9 +62,10 @@ def rank(
     asked = answered or scorer
     ranked = rank_windows(asked, config, query_ids, token_ids, candidates.fits, cost)
 
-    rule = rule_of(
-        config.fusion, config.fusion_weight, scorer.first_stage_weight, first_stage is not None
-    )
+    # A log ratio would be one no more with something added.
+    fusion = "none" if config.score_mode == "lift" else config.fusion
+    given = first_stage is not None
+    rule = rule_of(fusion, config.fusion_weight, scorer.first_stage_weight, given)
     ranked = combine(ranked, candidates.gather(first_stage), rule)
 
     truncated = set(candidates.truncated)
@@ -83,7 +84,7 @@ def rank(
         calls=cost.calls,
         generated_tokens=cost.generated_tokens,
         repairs=cost.repairs,
-        states_evicted=evictions(scorer) - before,
+        states_evicted=evictions(scorer) - before + cost.states_evicted,
         seconds=cost.seconds,
     )
     return Ranked(scored, usage, candidates.context)

@@ -12,7 +12,7 @@ from icr_rag.arguments import check_documents, check_query
 from icr_rag.calls.candidates import Candidates
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import brief
-from icr_rag.scoring.base import AnswersTogether, Cost, Ids, Listwise, Scorer
+from icr_rag.scoring.base import AnswersTogether, Cost, Ids, Listwise, Scorer, evictions
 from icr_rag.types import Document, DocumentLike, Ranking
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,8 @@ def rank_lists(
     rankings: dict[int, Ranking] = {}
     for places in _same_contents(given):
         scorer: Scorer | None = None
-        if len(places) > 1 and config.document_states != "joint":
+        # Without the scores that it needs, each call says so by itself.
+        if len(places) > 1 and config.fusion != "weighted":
             asked = [queries[place] for place in places]
             try:
                 scorer = answer_together(make_scorer(), config, asked, given[places[0]])
@@ -94,12 +95,14 @@ def answer_together(
     # A query whose characters the tokenizer lacks is refused where it is ranked.
     wanted = [own for own in encoded if own]
     cost = Cost()
+    before = evictions(scorer)
     scores = scorer.score_queries(wanted, ids, cost)
+    cost.states_evicted = evictions(scorer) - before
     return _Answered(scorer, wanted, ids, scores, cost)
 
 
 class _Answered(Scorer):
-    """A listwise scorer that has been asked before."""
+    """A listwise scorer that has been asked before; only its windows are asked for."""
 
     def __init__(
         self,
@@ -110,11 +113,6 @@ class _Answered(Scorer):
         cost: Cost,
     ) -> None:
         super().__init__(scorer.engine, scorer.config, scorer.framework)
-        self.prompts = scorer.prompts
-        self.layers = scorer.layers
-        self.first_stage_weight = scorer.first_stage_weight
-        self.together = scorer.together
-        self.capacity = scorer.capacity
         self._scorer = scorer
         self._documents = [list(own) for own in documents]
         self._scores = {tuple(q): own for q, own in zip(queries, scores, strict=True)}
@@ -137,6 +135,9 @@ class _Answered(Scorer):
             self._cost.seconds[step] -= own
             cost.seconds[step] += own
         self._left -= 1
+        # Whose call it was in, nobody can say: the first one tells of it.
+        cost.states_evicted += self._cost.states_evicted
+        self._cost.states_evicted = 0
         cost.windows += 1
         cost.calls += 1
         return list(known)

@@ -244,8 +244,7 @@ def _states_sizes(
         for stored in (config.states_dtype, "int8"):
             try:
                 # States of a way of scoring whose prompts cannot be kept have no size.
-                changed = config.replace(document_states=kept, states_dtype=stored, cascade=None,
-                                         cascade_framework="listwise")  # fmt: skip
+                changed = config.switched(document_states=kept, states_dtype=stored, cascade=None)
                 heads = select_heads(changed, text_config).heads
             except ConfigError:
                 continue

@@ -36,7 +36,11 @@ _COLUMNS = (
 
 
 # A failure must show in an evaluation, and a document left out would count as not found.
-@with_reranker_options(without=("top_n", "on_error", "score_threshold", "near_duplicates"))
+@with_reranker_options(
+    without=("top_n", "on_error", "score_threshold", "near_duplicates"),
+    # A grid's settings are checked system by system, with what stands on the command line.
+    unchecked=lambda values: is_grid(str(values["dataset"])),
+)
 def evaluate(
     config: RerankerConfig,
     context: typer.Context,

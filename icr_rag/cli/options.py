@@ -15,13 +15,14 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
 from icr_rag.config import RerankerConfig
+from icr_rag.config_sources import read_config_file
 from icr_rag.methods import SPECIAL, listed, scorings, using
 
 _PANEL = "Reranker"
@@ -73,23 +74,34 @@ def config_from_options(config_file: Path | None, **overrides: object) -> Rerank
         ConfigError: if the file or a value is wrong.
         typer.BadParameter: if layers or heads cannot be parsed.
     """
-    base = RerankerConfig() if config_file is None else RerankerConfig.from_file(config_file)
+    base = {} if config_file is None else read_config_file(config_file)
+    # Checked together: a file's setting may be for the method that a flag asks for.
+    return RerankerConfig(**{**base, **_written(overrides)})
+
+
+def _written(overrides: Mapping[str, object]) -> dict[str, Any]:
+    """The values that are given, layers and heads as they are written on a command line."""
     given = {name: value for name, value in overrides.items() if value is not None}
     layers, heads = given.get("layers"), given.get("heads")
     if isinstance(layers, str):
         given["layers"] = parse_layers(layers)
     if isinstance(heads, str):
         given["heads"] = parse_heads(heads)
-    return base.replace(**given) if given else base
+    return given
 
 
 def with_reranker_options(
-    without: tuple[str, ...] = (), **defaults: object
+    without: tuple[str, ...] = (),
+    *,
+    unchecked: Callable[[Mapping[str, object]], bool] = lambda values: False,
+    **defaults: object,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Decorate a command whose parameter ``config`` is a `RerankerConfig`.
 
     Args:
         without: fields that get no flag here.
+        unchecked: given the command's own arguments, whether the flags belong to settings that
+            stand elsewhere, and are checked with those.
         **defaults: values for this command where neither the flag nor ``--config`` is given.
     """
     fields = [name for name in RerankerConfig.model_fields if name not in without]
@@ -109,7 +121,11 @@ def with_reranker_options(
             if config is None:
                 given = {name: value for name, value in chosen.items() if value is not None}
                 chosen = {**defaults, **given}
-            command(config=config_from_options(config, **chosen), **values)
+            if unchecked(values):
+                made = RerankerConfig.model_construct(**_written(chosen))
+            else:
+                made = config_from_options(config, **chosen)
+            command(config=made, **values)
 
         # What typer looks at, instead of the command's own.
         wrapped.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from icr_rag.profiling.study import Study
 
 _LEFT_OUT = ("top_n", "on_error", "score_threshold", "near_duplicates", "layers", "heads",
-             "profile", "fusion", "fusion_weight", "score_mode", "reading")  # fmt: skip
+             "profile", "fusion", "fusion_weight", "score_mode", "reading", "aggregation", "window",
+             "stride", "cascade", "cascade_framework", "sort", "sort_top", "set_size")  # fmt: skip
 
 
 @with_reranker_options(without=_LEFT_OUT)

@@ -30,6 +30,7 @@ from icr_rag.evaluation.harness import (
 )
 from icr_rag.evaluation.metrics import check_measures, evaluate_run, mean_measures
 from icr_rag.evaluation.peers import NotRunHere, check_peer, make_peer
+from icr_rag.methods import SPECIAL
 from icr_rag.types import Document, Ranking
 
 logger = logging.getLogger(__name__)
@@ -273,11 +274,18 @@ class _Lazy:
             close()
 
 
+#: What only a reranker of this package has.
+_OF_RERANKERS = ("scoring", "framework", "document_states", "score_mode", "fusion",
+                 "fusion_weight")  # fmt: skip
+
+
 def _shared_config(grid: Grid) -> RerankerConfig:
-    """The settings that all systems share; of a list of values, peers take the first."""
+    """What peers look at of the settings that all systems share: not those of a method, nor of a
+    fusion. Of a list of values, peers take the first."""
     shared = {
-        name: value[0] if isinstance(value, list) and name not in ("layers", "heads") else value
+        name: value[0] if isinstance(value, list) else value
         for name, value in grid.reranker.items()
+        if name not in SPECIAL and name not in _OF_RERANKERS
     }
     return RerankerConfig(**{**shared, **FIXED})
 

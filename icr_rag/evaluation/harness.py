@@ -167,6 +167,8 @@ def evaluate(
     judged = dataset.judged_queries
     given = {query: given_order(candidates.get(query, []), query, setting) for query in judged}
     check_candidates(dataset, given, setting.depth)
+    # Scores are for a fusion that is asked for by name: candidates may be shuffled, and what "auto"
+    # makes of scores that happen to be there is not what is measured.
     first_stage = None if reranker.config.fusion in ("none", "auto") else retrieval_scores
     described = reranker.config.to_dict() if identity is None else dict(identity)
     fingerprint = _fingerprint(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 from icr_rag.errors import InputError
@@ -112,15 +113,25 @@ def with_prior(
     count = len(ranked.scores)
     if weight == 0 or count < 2:
         return ranked
-    given = range(count) if first_scores is None else stable_order(first_scores)
-    reciprocal = [0.0] * count
-    for rank, item in enumerate(given, start=1):
-        reciprocal[item] = 1 / (rank + _OFFSET)
+    reciprocal = _reciprocals(list(range(count, 0, -1)) if first_scores is None else first_scores)
     scores = [
         own + weight * prior
         for own, prior in zip(standardised(ranked.scores), standardised(reciprocal), strict=True)
     ]
     return WindowedScores(stable_order(scores), scores, [0] * count)
+
+
+def _reciprocals(scores: Sequence[float]) -> list[float]:
+    """1 / (rank + 10) by descending score; equal scores share the mean, and favour nobody."""
+    found = [0.0] * len(scores)
+    rank = 1
+    for _, tied in groupby(stable_order(scores), key=lambda item: scores[item]):
+        items = list(tied)
+        values = [1 / (place + _OFFSET) for place in range(rank, rank + len(items))]
+        for item in items:
+            found[item] = values[0] if len(items) == 1 else sum(values) / len(values)
+        rank += len(items)
+    return found
 
 
 def _reciprocal(

@@ -6,11 +6,12 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
 from icr_rag.config import RerankerConfig
+from icr_rag.config_sources import read_config_file, read_environment
 from icr_rag.errors import ConfigError
 from icr_rag.reranker import Reranker
 
@@ -58,9 +59,7 @@ class Makers:
         Raises:
             ConfigError: if the file is missing, cannot be parsed, or has a wrong field.
         """
-        maker: Callable[..., Self] = cls
-        config = RerankerConfig.from_file(path)
-        return maker(config=config, **with_own_top_n(cls, config, fields))
+        return _made(cls, read_config_file(Path(path)), fields)
 
     @classmethod
     def from_env(cls, prefix: str = "ICR_RAG_", **fields: object) -> Self:
@@ -73,9 +72,7 @@ class Makers:
         Raises:
             ConfigError: for a variable with this prefix that is no setting, or a wrong value.
         """
-        maker: Callable[..., Self] = cls
-        config = RerankerConfig.from_env(prefix)
-        return maker(config=config, **with_own_top_n(cls, config, fields))
+        return _made(cls, read_environment(RerankerConfig, prefix, None), fields)
 
     @classmethod
     def from_llm(
@@ -107,6 +104,25 @@ class Makers:
         reranker = Reranker.from_model(*unwrap_llm(llm, tokenizer), config, **settings)
         maker: Callable[..., Self] = cls
         return maker(reranker=reranker, **with_own_top_n(cls, reranker.config, own))
+
+
+_Made = TypeVar("_Made")
+
+
+def _made(
+    adapter: type[_Made], values: Mapping[str, object], fields: Mapping[str, object]
+) -> _Made:
+    """An adapter with the settings of a file or the environment, and keywords that go before them.
+
+    Checked together: a setting may be for the method that a keyword asks for.
+    """
+    own, settings = adapter_settings(adapter, fields)
+    named = {name: value for name, value in own.items() if name in RerankerConfig.model_fields}
+    # An adapter's own top_n is no setting of the reranker.
+    named.pop("top_n", None)
+    config = RerankerConfig(**{**values, **settings, **named})
+    maker: Callable[..., _Made] = adapter
+    return maker(config=config, **with_own_top_n(adapter, config, own))
 
 
 @contextmanager
@@ -163,5 +179,5 @@ def resolve_reranker(
             )
         return reranker
     if config is not None and not isinstance(config, RerankerConfig):
-        config = RerankerConfig.from_dict(config)
+        return Reranker(RerankerConfig(**{**config, **fields}))
     return Reranker(config, **fields)

@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from icr_rag.bounded import parse_json, read_text
 from icr_rag.errors import ConfigError
 from icr_rag.files import write_whole
+from icr_rag.methods import methods
 
 #: Size of the largest file; one with every head of a large model weighted has some megabytes.
 _MOST_BYTES = 32 * 2**20
@@ -80,7 +81,7 @@ class Profile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     format: Literal[1] = 1
-    scoring: Literal["attention", "mixed"] = "attention"
+    scoring: str = "attention"
     framework: Literal["listwise", "setwise", "pointwise"] = "listwise"
     document_states: Literal["joint", "independent", "blind"] = "joint"
     layers: tuple[int, int] | None = None
@@ -97,6 +98,15 @@ class Profile(BaseModel):
     created: str = ""
     versions: dict[str, str | None] = Field(default_factory=dict)
 
+    @field_validator("scoring")
+    @classmethod
+    def _check_scoring(cls, value: str) -> str:
+        known = list(dict.fromkeys(row.scoring for row in methods() if row.reads_attention))
+        if value not in known:
+            *others, last = map(repr, known)
+            raise ValueError(f"Input should be {', '.join(others)} or {last}")
+        return value
+
     @model_validator(mode="after")
     def _check(self) -> Profile:
         if not self.heads and self.layers is None:
@@ -112,8 +122,14 @@ class Profile(BaseModel):
         named = [(item.layer, item.head, item.reading) for item in self.heads]
         if len(set(named)) != len(named):
             raise ValueError("a head's reading is listed twice")
-        if self.scoring == "mixed" and self.framework != "pointwise":
-            raise ValueError("scoring='mixed' goes with framework='pointwise' only")
+        frameworks = [
+            row.framework
+            for row in methods()
+            if row.scoring == self.scoring and row.reads_attention
+        ]
+        if self.framework not in frameworks:
+            allowed = " or ".join(map(repr, dict.fromkeys(frameworks)))
+            raise ValueError(f"scoring={self.scoring!r} goes with framework={allowed} only")
         return self
 
     def serves(self, framework: str, document_states: str) -> bool:

@@ -43,6 +43,10 @@ def profiling_config(config: RerankerConfig) -> RerankerConfig:
         reading="calibrated",
         score_mode="raw",
         fusion="none",
+        cascade=None,
+        window=None,
+        stride=None,
+        aggregation="sum",
     )
 
 

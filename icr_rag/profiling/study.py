@@ -162,10 +162,9 @@ def make_profile(
         text_config: transformers configuration of the whole model.
         data: where the queries come from.
     """
-    mixed = config.scoring == "mixed"
     blind_to_order = config.framework == "pointwise" or config.document_states != "joint"
     return Profile(
-        scoring="mixed" if mixed else "attention",
+        scoring=config.scoring,
         framework="pointwise" if config.framework == "pointwise" else "listwise",
         document_states=config.document_states,
         heads=study.chosen,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from icr_rag.states.document_states import DocumentStates
 
 __all__ = [
+    "ASKED",
     "AnswersTogether", "Cost", "Ids", "KeepsStates", "Listwise", "Pairwise", "Pointwise",
     "Prompts", "ReadsAttention", "Scorer", "Setwise", "evictions",
 ]  # fmt: skip
@@ -43,6 +44,7 @@ class Cost:
     calls: int = 0
     generated_tokens: int = 0
     repairs: int = 0
+    states_evicted: int = 0
     seconds: dict[str, float] = field(
         default_factory=lambda: {"prompt": 0.0, "forward": 0.0, "score": 0.0}
     )
@@ -132,6 +134,15 @@ class Pairwise(Protocol):
 
     def prefer(self, query_ids: Ids, pairs: Sequence[tuple[Ids, Ids]], cost: Cost) -> list[float]:
         """Per pair, a margin: above 0 if the first is more relevant, below 0 if the second is."""
+
+
+#: Framework -> what a scorer must be able to do for it.
+ASKED: dict[str, type] = {
+    "pointwise": Pointwise,
+    "listwise": Listwise,
+    "setwise": Setwise,
+    "pairwise": Pairwise,
+}
 
 
 @runtime_checkable

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
 from icr_rag.config import RerankerConfig
-from icr_rag.config_checks import check_meaning
+from icr_rag.config_checks import check_meaning, known_use, second_use
 from icr_rag.errors import ConfigError
 from icr_rag.methods import Method, find_method
 from icr_rag.model.engine import Engine
-from icr_rag.scoring.base import Listwise, Pairwise, Pointwise, Scorer, Setwise
+from icr_rag.scoring.base import ASKED, Scorer
 from icr_rag.scoring.selection import select_heads
 
-#: Framework -> what a scorer must be able to do for it.
-ASKED = {
-    "pointwise": Pointwise,
-    "listwise": Listwise,
-    "setwise": Setwise,
-    "pairwise": Pairwise,
-}
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
 def make_scorer(engine: Engine, config: RerankerConfig) -> Scorer:
@@ -26,13 +22,9 @@ def make_scorer(engine: Engine, config: RerankerConfig) -> Scorer:
 
     Raises:
         ConfigError: if there is no such method, its scorer cannot be imported or cannot do what
-            its framework asks, or a setting means nothing to the framework that a profile chose.
+            its framework asks, or a setting means nothing to what a profile chose.
     """
-    method = config.method
-    if method.reads_attention:
-        framework = select_heads(config, engine.text_config).framework
-        method = find_method(config.scoring, framework, config.likelihood, config.document_states)
-        check_meaning(config, method)
+    method = chosen_method(config, engine.text_config)
     scorer = scorer_class(method)(engine, config, method.framework)
     asked = ASKED[method.framework]
     if not isinstance(scorer, asked):
@@ -41,6 +33,25 @@ def make_scorer(engine: Engine, config: RerankerConfig) -> Scorer:
             f"icr_rag.scoring.base.{asked.__name__}"
         )
     return scorer
+
+
+def chosen_method(config: RerankerConfig, text_config: PreTrainedConfig) -> Method:
+    """The method, once it is known what a profile says of framework and heads.
+
+    Raises:
+        ConfigError: if a setting means nothing to it, or the profile does not fit.
+    """
+    if not config.method.reads_attention:
+        return config.method
+    selection = select_heads(config, text_config)
+    states = config.document_states
+    method = find_method(config.scoring, selection.framework, config.likelihood, states)
+    values = dict(config)
+    uses = [known_use(method, selection.readings, selection.weights is None, values)]
+    if config.cascade is not None:
+        uses.append(second_use(values))
+    check_meaning(config, uses)
+    return method
 
 
 def scorer_class(method: Method) -> type[Scorer]:

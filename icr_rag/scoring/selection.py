@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from icr_rag.config import RerankerConfig
-from icr_rag.config_checks import check_readings
 from icr_rag.errors import ConfigError
 from icr_rag.methods import resolve_framework
 from icr_rag.profiles import HeadWeight, Profile, Shape
@@ -76,9 +75,6 @@ def select_heads(config: RerankerConfig, text_config: Any) -> Selection:
     if profile is not None:
         framework = profile.framework if config.framework == "auto" else config.framework
         if profile.heads:
-            if config.profile is not None:
-                readings = {item.reading for item in profile.heads}
-                check_readings(config, readings, own_sum=False)
             return _of_weights(framework, profile, source)
     if profile is not None and profile.layers is not None:
         first, last = profile.layers
@@ -98,8 +94,6 @@ def select_heads(config: RerankerConfig, text_config: Any) -> Selection:
     found = _uniform(framework, config, pairs, text_config.num_attention_heads, source)
     if profile is None:
         return found
-    if config.profile is not None:
-        check_readings(config, found.readings, own_sum=found.weights is None)
     # A profile of layers alone has the other weights too.
     return replace(
         found,
@@ -172,10 +166,10 @@ def _uniform(
     heads = {
         k: None if chosen and len(chosen) == head_count else chosen for k, chosen in heads.items()
     }
-    reading = config.reading
+    reading: str = config.reading
     if reading == "auto":
-        reading = "log_mass" if config.scoring == "mixed" else "calibrated"
-    if reading == "calibrated" and config.scoring == "attention":
+        reading = config.method.default_reading
+    if reading == "calibrated" and config.method.adds_up:
         return Selection(framework, layers, heads, None, source)
     weight = 1.0 / len(pairs)
     weights = tuple(

@@ -45,7 +45,7 @@ def bytes_per_token(
             for chosen in heads.values()
         )
         return float(key * sum(kept))
-    if config.scoring != "attention":
+    if config.method.needs_lm_head:
         return float(groups * text_config.num_hidden_layers * (key + value))
     last = max(heads)
     return float(groups * ((last + 1) * key + last * value))
