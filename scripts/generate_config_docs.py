@@ -138,8 +138,8 @@ scores that are given count as weak evidence, as with `prior`: with the weight t
 use has, else 0.3; without scores, or where a document lacks one, the order counts where the profile
 was made with it. Higher must be better: set `fusion: none` where a store's scores are distances, or
 do not count. What is combined with a first stage is no attention any more, but a sum of standard
-scores; `score_mode: lift` therefore does without. With a `cascade` the first stage counts when the best are chosen,
-and what is read again is ordered by that reading alone.
+scores; `score_mode: lift` therefore does without. With a `cascade` the first stage counts when the
+best are chosen, and what is read again is ordered by that reading alone.
 
 Documents longer than `max_document_tokens`, or than `token_budget` and the model's context leave
 room for, are cut. Which ones is in `usage.truncated`; a warning of the logger `icr_rag` tells how
