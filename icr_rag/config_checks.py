@@ -9,7 +9,16 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from icr_rag.errors import ConfigError
-from icr_rag.methods import KEPT, SORTS, Method, find_method, listed, scorings, using
+from icr_rag.methods import (
+    KEPT,
+    SORTS,
+    Method,
+    find_method,
+    listed,
+    scorings,
+    using,
+    with_explained,
+)
 
 if TYPE_CHECKING:
     from icr_rag.config import RerankerConfig
@@ -39,6 +48,7 @@ def check_together(config: RerankerConfig) -> None:
     check_meaning(config, method)
     _check_sort(config, method)
     _check_result(config, method)
+    _check_absolute(config, method)
     _check_reading(config, method)
     if config.device_map is not None and config.device != "auto":
         raise ValueError("device and device_map exclude each other; set one of them")
@@ -70,6 +80,45 @@ def check_meaning(config: RerankerConfig, method: Method) -> None:
                 f"scoring={method.scoring!r} and framework={method.framework!r}{kept}; it is for "
                 f"{listed(using(name))}: set one of these, or leave it out"
             )
+
+
+def counts_first_stage(config: RerankerConfig) -> bool:
+    """Whether the first stage may count. Its order and scores are about one list, so that absolute
+    scores are the model's alone."""
+    return config.fusion != "none" and config.score_mode != "explained"
+
+
+def check_explained(config: RerankerConfig, method: Method) -> None:
+    """Raise `ConfigError` for ``score_mode="explained"`` with a method that has no such score.
+
+    Args:
+        config: its settings.
+        method: which may be known only when the model is.
+    """
+    if config.score_mode == "explained" and not method.explained:
+        raise ConfigError(
+            f"score_mode='explained' does not go with {method.label}, whose scores are relative to "
+            f"the other documents of the list; it is for {listed(with_explained())}: set one of "
+            "these, or another score_mode"
+        )
+
+
+def _check_absolute(config: RerankerConfig, method: Method) -> None:
+    if config.score_mode != "explained":
+        return
+    if config.cascade is not None:
+        raise ConfigError(
+            "score_mode='explained' does not go with cascade, whose second reading scores on "
+            "another scale; leave out one of them"
+        )
+    if config.fusion not in ("auto", "none"):
+        raise ConfigError(
+            f"score_mode='explained' does not go with fusion={config.fusion!r}, which mixes the "
+            "first stage into the scores; leave out one of them"
+        )
+    open_to_profiles = config.framework == "auto" and method.reads_attention
+    if not open_to_profiles or all(row.scoring != method.scoring for row in with_explained()):
+        check_explained(config, method)
 
 
 def _check_states(config: RerankerConfig) -> None:
@@ -223,4 +272,6 @@ def meaningless(values: Mapping[str, Any], method: Method) -> set[str]:
         found.add("fusion_weight")
     if (method.scoring, method.framework) != ("attention", "listwise"):
         found |= {"score_mode"} if values["score_mode"] == "lift" else set()
+    if values["score_mode"] == "explained" and not method.explained:
+        found.add("score_mode")
     return found

@@ -67,6 +67,8 @@ class Method:
         needs_lm_head: whether the whole model is run, LM head included.
         reads_attention: whether attention is read, so that layers and heads are chosen.
         settings: of `SPECIAL`, those that mean something to it.
+        explained: what a score is with ``score_mode="explained"``, as a clause: it depends on the
+            query and the document alone; "": there is no such score.
         source: where it comes from.
         colour, marker: of its points in plots, as matplotlib has them; those of the first row of
             a mechanism count.
@@ -82,6 +84,7 @@ class Method:
     needs_lm_head: bool = True
     reads_attention: bool = False
     settings: frozenset[str] = frozenset(_CHUNK)
+    explained: str = ""
     source: str = ""
     colour: str = "#7a7a00"
     marker: str = "v"
@@ -152,6 +155,7 @@ BUILT_IN: tuple[Method, ...] = (
         "n",
         variant="query", document_states=("joint", "independent"),
         settings=frozenset({*_CHUNK, *KEPT, "likelihood"}),
+        explained="share of the query's surprise that the document explains, 0 for none, at most 1",
         source="UPR (arXiv 2204.07496)", colour=_LIKELIHOOD[0], marker=_LIKELIHOOD[1],
     ),
     Method(
@@ -160,6 +164,7 @@ BUILT_IN: tuple[Method, ...] = (
         "n",
         variant="yes_no",
         settings=frozenset({*_CHUNK, "likelihood", "yes_no_template"}),
+        explained="probability of yes against no",
         source="RG-YN (arXiv 2310.14122), Qwen3-Reranker (arXiv 2506.05176)",
         colour=_LIKELIHOOD[0], marker=_LIKELIHOOD[1],
     ),
@@ -330,6 +335,11 @@ def find_method(scoring: str, framework: str, likelihood: str, document_states: 
 def using(setting: str) -> list[Method]:
     """The methods that a setting means something to."""
     return [row for row in methods() if row.uses(setting)]
+
+
+def with_explained() -> list[Method]:
+    """The methods that ``score_mode="explained"`` is for."""
+    return [row for row in methods() if row.explained]
 
 
 def listed(rows: Iterable[Method], *, short: bool = False) -> str:

@@ -105,10 +105,16 @@ class Engine:
                 known = proven[key] = prove(model, depth, self.kernel, whole=whole)
             return known
 
-    def identity(self) -> str:
-        """Changes whenever the weights, or an adapter on them, have; see `weights_identity`."""
+    def identity(self, *, lm_head: bool = False) -> str:
+        """Changes whenever the weights, or an adapter on them, have; see `weights_identity`.
+
+        Args:
+            lm_head: whether the LM head's weights count, if there is one.
+        """
         from icr_rag.model.fingerprint import weights_identity
 
+        if lm_head and self.causal is not None:
+            return weights_identity(self.causal)
         with self.lock:
             found = self._settled or weights_identity(self.decoder)
             if found != self._identity:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 
 from icr_rag.config import RerankerConfig
-from icr_rag.config_checks import check_meaning
+from icr_rag.config_checks import check_explained, check_meaning
 from icr_rag.errors import ConfigError
 from icr_rag.methods import Method, find_method
 from icr_rag.model.engine import Engine
@@ -33,6 +33,7 @@ def make_scorer(engine: Engine, config: RerankerConfig) -> Scorer:
         framework = select_heads(config, engine.text_config).framework
         method = find_method(config.scoring, framework, config.likelihood, config.document_states)
         check_meaning(config, method)
+        check_explained(config, method)
     scorer = scorer_class(method)(engine, config, method.framework)
     asked = ASKED[method.framework]
     if not isinstance(scorer, asked):
