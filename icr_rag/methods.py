@@ -146,6 +146,7 @@ BUILT_IN: tuple[Method, ...] = (
         document_states=("joint", "independent"),
         needs_lm_head=False, reads_attention=True,
         settings=frozenset({*_CHUNK, *_READ, *KEPT}),
+        explained="attention beyond that of documents without content, which is 0",
         source="as ICR, one document a prompt",
         colour=_ATTENTION[0], marker=_ATTENTION[1],
     ),

@@ -29,7 +29,16 @@ DOCUMENTS = [
 LIKELIHOOD = {"scoring": "likelihood"}
 YES_NO = {"scoring": "likelihood", "likelihood": "yes_no"}
 KEPT = {"document_states": "independent"}
-METHODS = [LIKELIHOOD, {**LIKELIHOOD, **KEPT}, YES_NO]
+ADDED_UP = {"framework": "pointwise", "layers": (1, 2)}
+WEIGHTED = {**ADDED_UP, "reading": "log_mass"}
+METHODS = [
+    LIKELIHOOD, {**LIKELIHOOD, **KEPT}, YES_NO,
+    ADDED_UP, {**ADDED_UP, **KEPT}, WEIGHTED, {**WEIGHTED, **KEPT},
+]  # fmt: skip
+#: Those whose raw scores are of the document alone already.
+ALONE = METHODS[:5]
+#: Those that run documents without content.
+WITH_NULL = [fields for fields in METHODS if fields is not YES_NO]
 
 
 def explained(fields, model=None, **more):
@@ -41,17 +50,18 @@ def explained(fields, model=None, **more):
     )
 
 
+def prompt_of(tokenizer, document, query):
+    """Token ids before the document, of it, behind it and of the query, each by itself."""
+    instruction = "\nPlease write a question based on this passage.\nQuestion:"
+    texts = ["Passage:", f" {document}", instruction, f" {query}"]
+    head, *rest = (tokenizer(text, add_special_tokens=False).input_ids for text in texts)
+    return [tokenizer("").input_ids + head, *rest]
+
+
 def mean_surprise(model, tokenizer, document, query):
     """-log P per token of the query after one document, by one plain forward pass."""
-
-    def ids(text):
-        return tokenizer(text, add_special_tokens=False).input_ids
-
-    # Segments are tokenised by themselves.
-    start = tokenizer("").input_ids
-    instruction = "\nPlease write a question based on this passage.\nQuestion:"
-    prompt = [*start, *ids("Passage:"), *ids(f" {document}"), *ids(instruction)]
-    query_ids = ids(f" {query}")
+    *before, query_ids = prompt_of(tokenizer, document, query)
+    prompt = [token for part in before for token in part]
     with torch.no_grad():
         logits = model(torch.tensor([[*prompt, *query_ids]]), use_cache=False).logits[0]
     rows = logits[len(prompt) - 1 : -1].double().log_softmax(-1)
@@ -93,6 +103,38 @@ def test_it_equals_the_direct_computation_on_real_weights(states):
     assert found.scores[3] < found[0].score / 2
 
 
+def mean_log_mass(model, tokenizer, document, query):
+    """Of heads of layers 1 and 2, and of the query's tokens, by eager maps."""
+    head, body, after, rows = prompt_of(tokenizer, document, query)
+    with torch.no_grad():
+        output = model(
+            torch.tensor([[*head, *body, *after, *rows]]), output_attentions=True, use_cache=False
+        )
+    maps = torch.stack(output.attentions[1:3])[:, 0].double()
+    mass = maps[:, :, -len(rows) :, len(head) : len(head) + len(body)].sum(-1)
+    return float(mass.log().mean())
+
+
+@pytest.mark.parametrize("states", [{}, KEPT])
+def test_attention_equals_the_direct_computation(llama, tokenizer, states):
+    null = [mean_log_mass(llama, tokenizer, text, QUERY) for text in NULL_DOCUMENTS]
+    wanted = [
+        mean_log_mass(llama, tokenizer, text, QUERY) - sum(null) / len(null) for text in DOCUMENTS
+    ]
+    ranker = Reranker.from_model(llama, tokenizer, score_mode="explained", **WEIGHTED, **states)
+    for _ in range(2):
+        assert ranker.rank(QUERY, DOCUMENTS).scores == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("states", [{}, KEPT])
+def test_attention_that_is_added_up_is_compared_with_no_content(llama, tokenizer, states):
+    raw = Reranker.from_model(llama, tokenizer, fusion="none", **ADDED_UP, **states)
+    null = raw.rank(QUERY, NULL_DOCUMENTS).scores
+    wanted = [score - sum(null) / len(null) for score in raw.rank(QUERY, DOCUMENTS).scores]
+    found = raw.with_config(score_mode="explained").rank(QUERY, DOCUMENTS).scores
+    assert found == pytest.approx(wanted, abs=1e-5)
+
+
 @pytest.mark.parametrize("template", ["chat", "qwen3_reranker"])
 def test_yes_no_is_a_probability(llama, tokenizer, template):
     raw = Reranker.from_model(llama, tokenizer, yes_no_template=template, **YES_NO)
@@ -126,7 +168,7 @@ def test_splitting_a_list_changes_nothing(method, documents, query, size, chunk)
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    method=st.sampled_from(METHODS),
+    method=st.sampled_from(ALONE),
     documents=st.lists(st.text("abc d.", min_size=1, max_size=60), max_size=8),
     scores=st.lists(st.floats(-9, 9), min_size=8, max_size=8),
 )
@@ -143,14 +185,14 @@ def test_the_order_is_that_of_raw_scores(method, documents, scores):
         assert better >= worse - 1e-4
 
 
-@pytest.mark.parametrize("states", [{}, KEPT])
-def test_null_documents_cost_little_and_once_per_query(states):
+@pytest.mark.parametrize("fields", WITH_NULL, ids=str)
+def test_null_documents_cost_little_and_once_per_query(fields):
     documents = ["x" * 99 + str(n) for n in range(10)] + ["y" * 99 + str(n) for n in range(10)]
     query = "which?"
     # On other weights, because states are shared by all who have the same.
-    raw = Reranker.from_model(tiny_model("qwen2"), byte_tokenizer(), **LIKELIHOOD, **states)
+    raw = Reranker.from_model(tiny_model("qwen2"), byte_tokenizer(), **fields)
     plain = raw.rank(query, documents).usage
-    ranker = explained(LIKELIHOOD, **states)
+    ranker = explained(fields)
     first = ranker.rank(query, documents).usage
     assert first.calls == plain.calls + len(NULL_DOCUMENTS)
     assert plain.tokens < first.tokens < 1.1 * plain.tokens
@@ -192,8 +234,10 @@ def another_tensor(model):
 
 
 @pytest.mark.parametrize("change", [head, head_through_data, lower, another_tensor])
-@pytest.mark.parametrize("fields", METHODS[:2], ids=["joint", "kept"])
+@pytest.mark.parametrize("fields", WITH_NULL, ids=str)
 def test_changed_weights_are_noticed(change, fields):
+    if fields.get("scoring") != "likelihood" and change in (head, head_through_data):
+        pytest.skip("attention does not go through the LM head")
     model = copy.deepcopy(tiny_model("llama"))
     ranker = explained(fields, model)
     before = ranker.rank(QUERY, DOCUMENTS)
