@@ -20,6 +20,7 @@ import argparse
 import json
 import math
 import random
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from icr_rag import Document, Reranker
-from icr_rag.evaluation.datasets import Dataset, load_beir
+from icr_rag.evaluation.datasets import load_beir
 from icr_rag.evaluation.environment import device_of, hardware, versions
 from icr_rag.evaluation.runs import read_run
 
@@ -39,10 +40,11 @@ KEPT = {"document_states": "independent", "states_memory": 256}
 SYSTEMS: dict[str, dict[str, Any]] = {
     "query likelihood": {"scoring": "likelihood", **KEPT},
     "pointwise attention": {"scoring": "attention", "framework": "pointwise", **KEPT},
+    "mixed": {"scoring": "mixed", **KEPT},
     "yes/no": {"scoring": "likelihood", "likelihood": "yes_no"},
 }
-#: The only one whose raw scores depend on the other documents.
-RELATIVE = "pointwise attention"
+#: Those whose raw scores depend on the other documents.
+RELATIVE = ("pointwise attention", "mixed")
 SAMPLES = 1000
 
 
@@ -131,40 +133,51 @@ def log_odds(probability: float) -> float:
     return math.log(inside / (1 - inside))
 
 
-def measure_system(
-    name: str, arguments: argparse.Namespace, data: Dataset, run: dict[str, list[str]]
-) -> tuple[dict[str, list[Listed]], dict[str, Any]]:
-    """Score mode -> lists, and what it took."""
-    queries = [query for query in data.judged_queries if query in run]
-    random.Random(0).shuffle(queries)
-    settings = {**SYSTEMS[name], "fusion": "none", "dtype": arguments.dtype,
-                "max_document_tokens": arguments.max_document_tokens}  # fmt: skip
-    raw = Reranker(**settings)
-    explained = raw.with_config(score_mode="explained")
-    lists: dict[str, list[Listed]] = {"raw": [], "explained": []}
-    explained.warm_up()
-    started = time.perf_counter()
-    for query in queries[: arguments.queries]:
-        names = run[query][: arguments.depth]
-        judged = data.judgements[query]
-        given = (
-            data.queries[query],
-            [data.documents[name] for name in names],
-            np.array([judged.get(name, 0) > 0 for name in names]),
-        )
-        found = read(explained, *given, again=False)
-        lists["explained"].append(found)
-        if name == "yes/no":
+class System:
+    """A way of scoring in both modes."""
+
+    def __init__(self, name: str, settings: dict[str, Any]) -> None:
+        self.name = name
+        self.raw = Reranker(**SYSTEMS[name], fusion="none", **settings)
+        self.explained = self.raw.with_config(score_mode="explained")
+        self.lists: dict[str, list[Listed]] = {"raw": [], "explained": []}
+        self.seconds = 0.0
+        self.explained.warm_up()
+
+    def add(self, query: str, documents: Sequence[Document], relevant: np.ndarray) -> None:
+        """Score one query's candidates."""
+        started = time.perf_counter()
+        found = read(self.explained, query, documents, relevant, again=False)
+        if self.name == "yes/no":
             # The same numbers on another scale: no second pass for these.
             scores, without = (
                 np.array([log_odds(value) for value in values])
                 for values in (found.scores, found.without)
             )
-            lists["raw"].append(Listed(scores, found.relevant, without))
+            raw = Listed(scores, relevant, without)
         else:
-            lists["raw"].append(read(raw, *given, again=name == RELATIVE))
-    took = time.perf_counter() - started
-    return lists, {"seconds": round(took, 1), "device": device_of(explained)}
+            raw = read(self.raw, query, documents, relevant, again=self.name in RELATIVE)
+        self.lists["raw"].append(raw)
+        self.lists["explained"].append(found)
+        self.seconds += time.perf_counter() - started
+
+
+def measure(folder: Path, arguments: argparse.Namespace) -> list[System]:
+    """All systems on one data set."""
+    data, run = load_beir(folder), read_run(folder / "run.bm25.top100.tsv")
+    queries = [query for query in data.judged_queries if query in run]
+    random.Random(0).shuffle(queries)
+    settings = {"dtype": arguments.dtype, "max_document_tokens": arguments.max_document_tokens}
+    # Together, because those that read all layers share what is kept.
+    systems = [System(name, settings) for name in arguments.systems]
+    for number, query in enumerate(queries[: arguments.queries], start=1):
+        names = run[query][: arguments.depth]
+        relevant = np.array([data.judgements[query].get(name, 0) > 0 for name in names])
+        documents = [data.documents[name] for name in names]
+        for system in systems:
+            system.add(data.queries[query], documents, relevant)
+        print(f"{data.name}: {number}", file=sys.stderr, flush=True)
+    return systems
 
 
 def main() -> None:
@@ -182,20 +195,18 @@ def main() -> None:
     print(f"| data | system | scores | {' | '.join(MEASURES)} |")
     print("|---|---|---|" + "---|" * len(MEASURES))
     for folder in arguments.folders:
-        data = load_beir(folder)
-        run = read_run(folder / "run.bm25.top100.tsv")
-        for name in arguments.systems:
-            lists, cost = measure_system(name, arguments, data, run)
-            for mode, own in lists.items():
+        for system in measure(folder, arguments):
+            for mode, own in system.lists.items():
                 values = {key: with_interval(of, own) for key, of in MEASURES.items()}
                 cells = [f"{v:.3f} ({low:.3f} to {high:.3f})" for v, low, high in values.values()]
-                print(f"| {data.name} | {name} | {mode} | {' | '.join(cells)} |", flush=True)
+                print(f"| {folder.name} | {system.name} | {mode} | {' | '.join(cells)} |")
                 found.append(
-                    {"data": data.name, "system": name, "scores": mode, "queries": len(own),
-                     "relevant": int(sum(one.relevant.sum() for one in own)),
-                     "lists with an answer": sum(len(one.without) > 0 for one in own),
-                     **values, **cost}
+                    {"data": folder.name, "system": system.name, "scores": mode,
+                     "queries": len(own), "relevant": int(sum(one.relevant.sum() for one in own)),
+                     "lists with an answer": sum(len(one.without) > 0 for one in own), **values,
+                     "seconds": round(system.seconds, 1), "device": device_of(system.explained)}
                 )  # fmt: skip
+        sys.stdout.flush()
     told = {"arguments": vars(arguments), "hardware": hardware(), "versions": versions(),
             "results": found}  # fmt: skip
     text = json.dumps(told, indent=2, default=str)

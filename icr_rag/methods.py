@@ -225,6 +225,7 @@ BUILT_IN: tuple[Method, ...] = (
         document_states=("joint", "independent"),
         reads_attention=True,
         settings=frozenset({*_CHUNK, *_READ, *KEPT}),
+        explained="weighted mean of the shares that likelihood and attention explain, at most 1",
         source="UPR (arXiv 2204.07496) and ICR (arXiv 2410.02642)",
         colour=_MIXED[0], marker=_MIXED[1],
     ),

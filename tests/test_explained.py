@@ -18,6 +18,7 @@ from icr_rag.methods import BUILT_IN
 from icr_rag.order import UNREAD
 from icr_rag.scoring import null_documents
 from icr_rag.scoring.null_documents import NULL_DOCUMENTS
+from icr_rag.scoring.selection import LIKELIHOOD_WEIGHT
 
 QUERY = "Which metal melts first?"
 DOCUMENTS = [
@@ -31,9 +32,11 @@ YES_NO = {"scoring": "likelihood", "likelihood": "yes_no"}
 KEPT = {"document_states": "independent"}
 ADDED_UP = {"framework": "pointwise", "layers": (1, 2)}
 WEIGHTED = {**ADDED_UP, "reading": "log_mass"}
+MIXED = {"scoring": "mixed", "layers": (1, 2)}
 METHODS = [
     LIKELIHOOD, {**LIKELIHOOD, **KEPT}, YES_NO,
     ADDED_UP, {**ADDED_UP, **KEPT}, WEIGHTED, {**WEIGHTED, **KEPT},
+    MIXED, {**MIXED, **KEPT},
 ]  # fmt: skip
 #: Those whose raw scores are of the document alone already.
 ALONE = METHODS[:5]
@@ -103,8 +106,8 @@ def test_it_equals_the_direct_computation_on_real_weights(states):
     assert found.scores[3] < found[0].score / 2
 
 
-def mean_log_mass(model, tokenizer, document, query):
-    """Of heads of layers 1 and 2, and of the query's tokens, by eager maps."""
+def log_masses(model, tokenizer, document, query):
+    """[layer and head] of layers 1 and 2, mean over the query's tokens, by eager maps."""
     head, body, after, rows = prompt_of(tokenizer, document, query)
     with torch.no_grad():
         output = model(
@@ -112,15 +115,16 @@ def mean_log_mass(model, tokenizer, document, query):
         )
     maps = torch.stack(output.attentions[1:3])[:, 0].double()
     mass = maps[:, :, -len(rows) :, len(head) : len(head) + len(body)].sum(-1)
-    return float(mass.log().mean())
+    return mass.log().mean(-1)
 
 
 @pytest.mark.parametrize("states", [{}, KEPT])
 def test_attention_equals_the_direct_computation(llama, tokenizer, states):
-    null = [mean_log_mass(llama, tokenizer, text, QUERY) for text in NULL_DOCUMENTS]
-    wanted = [
-        mean_log_mass(llama, tokenizer, text, QUERY) - sum(null) / len(null) for text in DOCUMENTS
-    ]
+    def mean(text):
+        return float(log_masses(llama, tokenizer, text, QUERY).mean())
+
+    null = sum(map(mean, NULL_DOCUMENTS)) / len(NULL_DOCUMENTS)
+    wanted = [mean(text) - null for text in DOCUMENTS]
     ranker = Reranker.from_model(llama, tokenizer, score_mode="explained", **WEIGHTED, **states)
     for _ in range(2):
         assert ranker.rank(QUERY, DOCUMENTS).scores == pytest.approx(wanted, abs=1e-5)
@@ -133,6 +137,30 @@ def test_attention_that_is_added_up_is_compared_with_no_content(llama, tokenizer
     wanted = [score - sum(null) / len(null) for score in raw.rank(QUERY, DOCUMENTS).scores]
     found = raw.with_config(score_mode="explained").rank(QUERY, DOCUMENTS).scores
     assert found == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("states", [{}, KEPT])
+def test_mixed_is_the_mean_of_both_shares(llama, tokenizer, states):
+    def share_of_attention(text):
+        head_by_head = 1 - log_masses(llama, tokenizer, text, QUERY) / null
+        return float(head_by_head.mean())
+
+    null = sum(log_masses(llama, tokenizer, text, QUERY) for text in NULL_DOCUMENTS) / 3
+    words = shares(llama, tokenizer, DOCUMENTS, QUERY)
+    weight = LIKELIHOOD_WEIGHT
+    wanted = [
+        (weight * own + share_of_attention(text)) / (weight + 1)
+        for own, text in zip(words, DOCUMENTS, strict=True)
+    ]
+    ranker = Reranker.from_model(llama, tokenizer, score_mode="explained", **MIXED, **states)
+    for _ in range(2):
+        assert ranker.rank(QUERY, DOCUMENTS).scores == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("reading", ["lift", "calibrated"])
+def test_mixed_adds_up_shares_of_logarithms_only(reading):
+    with pytest.raises(ConfigError, match=f"score_mode='explained'.*{reading}.*log_mass"):
+        explained(MIXED, reading=reading).rank(QUERY, DOCUMENTS)
 
 
 @pytest.mark.parametrize("template", ["chat", "qwen3_reranker"])
@@ -236,7 +264,7 @@ def another_tensor(model):
 @pytest.mark.parametrize("change", [head, head_through_data, lower, another_tensor])
 @pytest.mark.parametrize("fields", WITH_NULL, ids=str)
 def test_changed_weights_are_noticed(change, fields):
-    if fields.get("scoring") != "likelihood" and change in (head, head_through_data):
+    if "scoring" not in fields and change in (head, head_through_data):
         pytest.skip("attention does not go through the LM head")
     model = copy.deepcopy(tiny_model("llama"))
     ranker = explained(fields, model)

@@ -53,24 +53,16 @@ class HeadScores:
             readings: float32 [document, layer and head, reading], pairs in ascending order of
                 layers and within one in the order read.
         """
-        scores: list[float] = (standardise(self._chosen(readings)) @ self._weights).tolist()
+        scores: list[float] = (standardise(self.weighted(readings)) @ self._weights).tolist()
         return scores
 
-    def mean(self, readings: torch.Tensor) -> torch.Tensor:
-        """The weighted mean of a document's readings, whatever the others have.
-
-        Args:
-            readings: as above.
-
-        Returns:
-            float64 [document], in the unit of the readings: nats, but for "calibrated".
-        """
-        total = self._weights.abs().sum().clamp_min(1e-30)
-        return self._chosen(readings) @ self._weights / total
-
-    def _chosen(self, readings: torch.Tensor) -> torch.Tensor:
-        """[document, weight]"""
+    def weighted(self, readings: torch.Tensor) -> torch.Tensor:
+        """Those that have a weight: float64 [document, weight], from readings as above."""
         return readings.flatten(1)[:, self._columns].double()
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """[document]: the weighted mean of values as `weighted` has them, in their unit."""
+        return values @ self._weights / self._weights.abs().sum().clamp_min(1e-30)
 
 
 def standardise(values: torch.Tensor) -> torch.Tensor:

@@ -22,8 +22,9 @@ from icr_rag.scoring.base import Ids, Prompts
 #: Several, because a single one has a liking for some queries.
 NULL_DOCUMENTS = ("N/A", "...", "This is a passage.")
 
-#: Queries whose values are kept, a few numbers each; the least recently used go first.
-MOST_QUERIES = 1024
+#: Queries whose values are kept, one number per weighted head at most; the least recently used
+#: go first.
+MOST_QUERIES = 256
 
 #: Nats per token. A query that is certain without any document leaves nothing to explain; with
 #: this a document that makes it less likely still has a finite score.
@@ -110,7 +111,8 @@ def explained_share(values: torch.Tensor, null: torch.Tensor) -> torch.Tensor:
     """1 - surprise / surprise without a document: the share that a document explains.
 
     Args:
-        values: mean log-probabilities, in nats, at most 0; [document, ...].
+        values: mean log-probabilities, of tokens or of attention, in nats, at most 0;
+            [document, ...].
         null: the same of null documents; [...].
 
     Returns:

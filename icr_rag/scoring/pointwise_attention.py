@@ -80,7 +80,7 @@ class PointwiseAttentionScorer(AttentionScorer):
     def _alone(self, readings: torch.Tensor) -> torch.Tensor:
         """[document]: of each document's readings what does not depend on the others."""
         if self.weigh is not None:
-            return self.weigh.mean(readings)
+            return self.weigh.mean(self.weigh.weighted(readings))
         return readings[:, :, READINGS.index("calibrated")].sum(dim=1)
 
     def read_documents(
