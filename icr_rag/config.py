@@ -197,8 +197,9 @@ class RerankerConfig(BaseModel):
         "raw",
         description="'raw': calibrated attention; 'share' of the list, adding up to 1; 'rank': 1, "
         "1/2, 1/3, ...; 'lift': log of a document's attention over that of the null query, by "
-        "which documents are then ranked; 'explained': compares across queries and lists, for "
-        "methods that score documents one by one; the first stage does not count then.",
+        "which documents are then ranked; 'explained': a score by the document alone, which "
+        "compares across queries and lists, for attention (pointwise), likelihood (pointwise), "
+        "mixed; the first stage does not count then.",
     )
     score_threshold: float | None = Field(
         None,

@@ -116,9 +116,15 @@ def _check_absolute(config: RerankerConfig, method: Method) -> None:
             f"score_mode='explained' does not go with fusion={config.fusion!r}, which mixes the "
             "first stage into the scores; leave out one of them"
         )
-    open_to_profiles = config.framework == "auto" and method.reads_attention
-    if not open_to_profiles or all(row.scoring != method.scoring for row in with_explained()):
+    if not _may_explain(config.framework, method):
         check_explained(config, method)
+
+
+def _may_explain(framework: str, method: Method) -> bool:
+    """Whether a method has absolute scores, or a profile may yet choose one that has."""
+    if framework != "auto" or not method.reads_attention:
+        return bool(method.explained)
+    return any(row.scoring == method.scoring for row in with_explained())
 
 
 def _check_states(config: RerankerConfig) -> None:
@@ -272,6 +278,6 @@ def meaningless(values: Mapping[str, Any], method: Method) -> set[str]:
         found.add("fusion_weight")
     if (method.scoring, method.framework) != ("attention", "listwise"):
         found |= {"score_mode"} if values["score_mode"] == "lift" else set()
-    if values["score_mode"] == "explained" and not method.explained:
+    if values["score_mode"] == "explained" and not _may_explain(values["framework"], method):
         found.add("score_mode")
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 import math
 
 import pytest
@@ -14,8 +15,9 @@ from tiny import byte_tokenizer, tiny_model
 
 from icr_rag import Reranker, RerankerConfig
 from icr_rag.errors import ConfigError
-from icr_rag.methods import BUILT_IN
+from icr_rag.methods import BUILT_IN, listed, with_explained
 from icr_rag.order import UNREAD
+from icr_rag.profiles import Profile, Shape
 from icr_rag.scoring import null_documents
 from icr_rag.scoring.null_documents import NULL_DOCUMENTS
 from icr_rag.scoring.selection import LIKELIHOOD_WEIGHT
@@ -311,6 +313,31 @@ def test_a_query_that_leaves_no_room_for_null_documents_is_refused():
                 ranker.rank("?", DOCUMENTS)
 
 
+def test_the_command_line_and_adapters_pass_it_on(model_folder, tmp_path, capsys):
+    langchain = pytest.importorskip("langchain_core.documents")
+    from icr_rag import cli
+    from icr_rag.integrations.langchain import ICRRerank
+
+    path = tmp_path / "documents.jsonl"
+    lines = [json.dumps({"id": str(n), "text": text}) for n, text in enumerate(DOCUMENTS)]
+    path.write_text("\n".join(lines))
+    fields = {"model": model_folder, "dtype": "float32", "score_mode": "explained", **LIKELIHOOD}
+    wanted = Reranker(**fields).rank(QUERY, DOCUMENTS)
+    asked = ["rerank", QUERY, str(path), "--format", "json", "--score-mode", "explained",
+             "--scoring", "likelihood", "--model", model_folder, "--dtype", "float32"]  # fmt: skip
+    assert cli.main(asked) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert json.dumps(wanted[0].score) in json.dumps(told)
+    given = [langchain.Document(text) for text in DOCUMENTS]
+    hits = ICRRerank(**fields).compress_documents(given, QUERY)
+    assert [hit.metadata["relevance_score"] for hit in hits] == [hit.score for hit in wanted]
+
+
+def test_the_description_of_the_setting_names_the_methods():
+    description = RerankerConfig.model_fields["score_mode"].description
+    assert f"for {listed(with_explained(), short=True)};" in description
+
+
 ABSOLUTE = [row for row in BUILT_IN if row.explained]
 
 
@@ -327,6 +354,32 @@ def test_methods_have_it_or_say_who_has(row):
     assert all(other.framework in str(caught.value) for other in ABSOLUTE)
 
 
+def test_a_profile_decides_for_auto(tmp_path):
+    shape = Shape.of(tiny_model("llama").config)
+    for framework in ("pointwise", "listwise"):
+        path = tmp_path / f"{framework}.json"
+        Profile(model="t", shape=shape, framework=framework, layers=(1, 2),
+                first_stage_weight=0.5).save(path)  # fmt: skip
+        ranker = explained({"profile": str(path)})
+        if framework == "listwise":
+            with pytest.raises(ConfigError, match="does not go with attention"):
+                ranker.rank(QUERY, DOCUMENTS)
+            continue
+        # Nor does the profile's first stage count.
+        found = ranker.rank(QUERY, DOCUMENTS, retrieval_scores=[1, 2, 3, 4])
+        assert found.scores == pytest.approx(explained(ADDED_UP).rank(QUERY, DOCUMENTS).scores)
+        along = [hit.score for hit in found]
+        assert along == sorted(along, reverse=True)
+    with pytest.raises(ConfigError, match="does not go with attention"):
+        explained({}).rank(QUERY, DOCUMENTS)
+
+
+@pytest.mark.parametrize("fields", [{**KEPT, "framework": "pointwise"}, {**KEPT, **LIKELIHOOD}])
+def test_a_cascade_is_refused(fields):
+    with pytest.raises(ConfigError, match="score_mode='explained' does not go with cascade"):
+        RerankerConfig(score_mode="explained", cascade=3, **fields)
+
+
 @pytest.mark.parametrize("fusion", ["prior", "rrf", "weighted"])
 def test_the_first_stage_cannot_be_mixed_in(fusion):
     with pytest.raises(ConfigError, match=f"does not go with fusion='{fusion}'"):
@@ -337,3 +390,11 @@ def test_switching_leaves_no_mode_that_is_refused():
     config = RerankerConfig(score_mode="explained", **LIKELIHOOD)
     assert config.switched(framework="listwise").score_mode == "raw"
     assert config.switched(likelihood="yes_no").score_mode == "explained"
+    # What a profile may allow is kept.
+    assert RerankerConfig(score_mode="explained").switched(top_n=3).score_mode == "explained"
+
+
+@pytest.mark.parametrize("fields", METHODS, ids=str)
+def test_attention_can_be_read_all_the_same(fields):
+    reading = explained(fields).read_attention(QUERY, DOCUMENTS)
+    assert len(reading.spans) == len(DOCUMENTS)

@@ -38,7 +38,7 @@ class QueryLikelihoodScorer(Scorer):
         with engine.lock:
             self.prompts: QueryLikelihoodPrompts = QueryLikelihoodPrompts(engine.tokenizer)
             self.states = keep_all_layers(engine, config, self.prompts)
-            self.nulls = null_documents(engine, config, self.prompts, lm_head=True)
+            self.nulls = null_documents(engine, config, self.prompts)
         if self.nulls is not None:
             self.least = self.nulls.longest
 

@@ -34,8 +34,6 @@ LOGARITHMS = frozenset({"log_mass", "max"})
 class MixedScorer(PointwiseAttentionScorer):
     """Scores each document by query likelihood and attention together."""
 
-    needs_lm_head = True
-
     def __init__(self, engine: Engine, config: RerankerConfig, framework: str) -> None:
         super().__init__(engine, config, framework)
         others = sorted(self.selection.readings - LOGARITHMS)

@@ -43,14 +43,13 @@ class NullDocuments:
     Args:
         engine: the model.
         ids: token ids of each document.
-        lm_head: whether values depend on the LM head.
 
     Attributes:
         ids: the same, without those that the tokenizer knows no character of.
         longest: tokens of the longest.
     """
 
-    def __init__(self, engine: Engine, ids: Sequence[Ids], *, lm_head: bool) -> None:
+    def __init__(self, engine: Engine, ids: Sequence[Ids]) -> None:
         self.ids = [list(own) for own in ids if own]
         if not self.ids:
             raise ConfigError(
@@ -60,7 +59,6 @@ class NullDocuments:
             )
         self.longest = max(map(len, self.ids))
         self._engine = engine
-        self._lm_head = lm_head
         self._identity = ""
         self._known: OrderedDict[tuple[int, ...], torch.Tensor] = OrderedDict()
 
@@ -80,7 +78,7 @@ class NullDocuments:
         """
         key = tuple(query_ids)
         with self._engine.lock:
-            identity = self._engine.identity(lm_head=self._lm_head)
+            identity = self._engine.identity(whole=True)
             if identity != self._identity:
                 self._known.clear()
                 self._identity = identity
@@ -96,7 +94,7 @@ class NullDocuments:
 
 
 def null_documents(
-    engine: Engine, config: RerankerConfig, prompts: Prompts, *, lm_head: bool
+    engine: Engine, config: RerankerConfig, prompts: Prompts
 ) -> NullDocuments | None:
     """The null documents of a scorer; None where ``score_mode`` asks for none.
 
@@ -104,7 +102,7 @@ def null_documents(
     """
     if config.score_mode != "explained":
         return None
-    return NullDocuments(engine, prompts.encode_documents(NULL_DOCUMENTS), lm_head=lm_head)
+    return NullDocuments(engine, prompts.encode_documents(NULL_DOCUMENTS))
 
 
 def explained_share(values: torch.Tensor, null: torch.Tensor) -> torch.Tensor:

@@ -32,13 +32,7 @@ from icr_rag.states.per_document import over_states
 
 
 class PointwiseAttentionScorer(AttentionScorer):
-    """Scores each document by how much the query's tokens attend to it.
-
-    Attributes:
-        needs_lm_head: whether scores depend on it.
-    """
-
-    needs_lm_head = False
+    """Scores each document by how much the query's tokens attend to it."""
 
     def __init__(self, engine: Engine, config: RerankerConfig, framework: str) -> None:
         super().__init__(engine, config, framework)
@@ -48,9 +42,7 @@ class PointwiseAttentionScorer(AttentionScorer):
                 engine.tokenizer, self.compared_null_query
             )
             self.states = self._keep_states()
-            self.nulls = null_documents(
-                engine, config, self.prompts, lm_head=type(self).needs_lm_head
-            )
+            self.nulls = null_documents(engine, config, self.prompts)
         if self.nulls is not None:
             self.least = self.nulls.longest
 
