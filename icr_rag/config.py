@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from icr_rag.config_checks import check_scoring, check_together, is_set, meaningless
+from icr_rag.config_errors import explain
 from icr_rag.config_sources import read_config_file, read_environment
 from icr_rag.errors import ConfigError
 from icr_rag.methods import Method, find_method, frameworks_of, keeps, scorings
@@ -193,17 +193,20 @@ class RerankerConfig(BaseModel):
 
     # --- the result ------------------------------------------------------------------------
     top_n: int | None = Field(None, ge=0, description="How many documents to return. None: all.")
-    score_mode: Literal["raw", "share", "rank", "lift"] = Field(
+    score_mode: Literal["raw", "share", "rank", "lift", "explained"] = Field(
         "raw",
         description="'raw': calibrated attention; 'share' of the list, adding up to 1; 'rank': 1, "
         "1/2, 1/3, ...; 'lift': log of a document's attention over that of the null query, by "
-        "which documents are then ranked.",
+        "which documents are then ranked; 'explained': a score by the document alone, which "
+        "compares across queries and lists, for attention (pointwise), likelihood (pointwise), "
+        "mixed; the first stage does not count then.",
     )
     score_threshold: float | None = Field(
         None,
         allow_inf_nan=False,
-        description="Leave out documents with a lower score. Scores depend on the query and the "
-        "list, so that no threshold fits all queries.",
+        description="Leave out documents with a lower score. With score_mode='explained' one "
+        "threshold serves all queries; other scores depend on the query and the list, so that none "
+        "does.",
     )
     fusion: Literal["auto", "none", "rrf", "weighted", "prior"] = Field(
         "auto",
@@ -236,7 +239,7 @@ class RerankerConfig(BaseModel):
         try:
             super().__init__(**data)
         except ValidationError as error:
-            raise ConfigError(_explain(error)) from error
+            raise ConfigError(explain(error, type(self).model_fields)) from error
 
     @field_validator("model", "cache_dir", "profile", "states_dir", mode="before")
     @classmethod
@@ -377,22 +380,3 @@ class RerankerConfig(BaseModel):
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             **cls.model_json_schema(),
         }
-
-
-def _explain(error: ValidationError) -> str:
-    """Pydantic's findings as one line each: field, value received, what is allowed."""
-    lines = []
-    for item in error.errors():
-        name = str(item["loc"][0]) if item["loc"] else ""
-        if item["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(name, RerankerConfig.model_fields, n=1)
-            hint = (
-                f"did you mean {close[0]!r}?"
-                if close
-                else ("known are " + ", ".join(RerankerConfig.model_fields))
-            )
-            lines.append(f"unknown setting {name!r}; {hint}")
-            continue
-        message = item["msg"].removeprefix("Value error, ")
-        lines.append(f"{name}={item['input']!r}: {message}" if name else message)
-    return "; ".join(dict.fromkeys(lines))

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from icr_rag.config_scores import check_score_mode, is_lost
 from icr_rag.errors import ConfigError
 from icr_rag.methods import SORTS, Method, find_method, listed, methods, scorings, using
 
@@ -203,13 +204,9 @@ def meaningless(values: Mapping[str, Any]) -> set[str]:
     found = {name for name, _ in useless(values, uses)}
     if values["sort"] not in SORTS.get(uses[0].method.framework, ()):
         found.add("sort")
-    if values["score_mode"] == "lift" and not (_is_joint(uses[0].method) and uses[0].added_up):
+    if is_lost(values, uses[0].method, added_up=uses[0].added_up):
         found.add("score_mode")
     return found
-
-
-def _is_joint(method: Method) -> bool:
-    return method.adds_up and method.framework == "listwise"
 
 
 def _check_contradictions(config: RerankerConfig) -> None:
@@ -233,28 +230,4 @@ def _check_contradictions(config: RerankerConfig) -> None:
             f"profile says which layers and heads to read, and so do {', '.join(explicit)}; "
             "set one or the other"
         )
-    if config.score_mode == "lift":
-        _check_lift(config, method)
-
-
-def _check_lift(config: RerankerConfig, method: Method) -> None:
-    if config.calibration == "none":
-        raise ValueError(
-            "score_mode='lift' compares with the null query; it needs calibration='null'"
-        )
-    if not _is_joint(method):
-        raise ValueError(
-            "score_mode='lift' goes with scoring='attention' and framework='listwise' only"
-        )
-    if config.cascade is not None:
-        raise ValueError("score_mode='lift' does not go with cascade, whose readings differ")
-    if config.reading not in ("auto", "calibrated"):
-        raise ConfigError(
-            "score_mode='lift' compares attention as ICR adds it up, and this reranker reads "
-            f"{config.reading} of its heads; leave out reading, or choose another score_mode"
-        )
-    if config.fusion not in ("auto", "none"):
-        raise ConfigError(
-            f"score_mode='lift' says how much more than the null query a document is attended to, "
-            f"which fusion={config.fusion!r} would change; set fusion='none', or leave it out"
-        )
+    check_score_mode(config)

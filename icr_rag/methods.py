@@ -56,7 +56,7 @@ _DOCUMENT_STATES = ("joint", "independent", "blind")
 
 def _problem(row: Method) -> str | None:
     """What is wrong with a row; None if nothing is. Rows come from other packages too."""
-    texts = ("scoring", "scorer", "compares", "cost", "source", "colour", "marker")
+    texts = ("scoring", "scorer", "compares", "cost", "explained", "source", "colour", "marker")
     for name in texts:
         if not isinstance(getattr(row, name), str):
             return f"{name}={getattr(row, name)!r}; it must be a str"
@@ -97,6 +97,8 @@ class Method:
             says otherwise; else heads are weighted.
         default_reading: what is taken of heads where neither a setting nor a profile says it.
         settings: of `SPECIAL`, those that mean something to it.
+        explained: what a score is with ``score_mode="explained"``, as a clause: it depends on the
+            query and the document alone; "": there is no such score.
         source: where it comes from.
         colour, marker: of its points in plots, as matplotlib has them; those of the first row of
             a mechanism count.
@@ -114,6 +116,7 @@ class Method:
     adds_up: bool = False
     default_reading: str = "calibrated"
     settings: frozenset[str] = frozenset(_CHUNK)
+    explained: str = ""
     source: str = ""
     colour: str = "#7a7a00"
     marker: str = "v"
@@ -137,11 +140,6 @@ class Method:
         return f"{self.scoring} ({', '.join(inner)})"
 
 
-_ATTENTION = "#2b7fb8", "o"
-_LIKELIHOOD = "#d55e00", "s"
-_GENERATION = "#009070", "^"
-_MIXED = "#b0609a", "D"
-
 _ICR = "ICR (arXiv 2410.02642), Selective-ICR (arXiv 2602.22591)"
 
 #: The methods of this package. Of a mechanism's frameworks ``framework="auto"`` is the first.
@@ -152,7 +150,7 @@ BUILT_IN: tuple[Method, ...] = (
         "1 per window",
         needs_lm_head=False, reads_attention=True, adds_up=True,
         settings=frozenset({*_CHUNK, *_READ, "aggregation", *_TAIL, *_WINDOWS, "order"}),
-        source=_ICR, colour=_ATTENTION[0], marker=_ATTENTION[1],
+        source=_ICR, colour="#2b7fb8", marker="o",
     ),
     Method(
         "attention", "listwise",
@@ -163,7 +161,6 @@ BUILT_IN: tuple[Method, ...] = (
         needs_lm_head=False, reads_attention=True, adds_up=True,
         settings=frozenset({*_READ, "aggregation", *_TAIL, *_WINDOWS, *_KEPT}),
         source="as ICR; blind: late interaction (arXiv 2004.12832)",
-        colour=_ATTENTION[0], marker=_ATTENTION[1],
     ),
     Method(
         "attention", "setwise", "icr_rag.scoring.joint_attention:JointAttentionScorer",
@@ -172,7 +169,6 @@ BUILT_IN: tuple[Method, ...] = (
         needs_lm_head=False, reads_attention=True, adds_up=True,
         settings=frozenset({*_CHUNK, *_READ, "aggregation", *_TAIL, *_SETS, "order"}),
         source="Selective-ICR (arXiv 2602.22591)",
-        colour=_ATTENTION[0], marker=_ATTENTION[1],
     ),
     Method(
         "attention", "pointwise", "icr_rag.scoring.pointwise_attention:PointwiseAttentionScorer",
@@ -181,8 +177,8 @@ BUILT_IN: tuple[Method, ...] = (
         document_states=("joint", "independent"),
         needs_lm_head=False, reads_attention=True, adds_up=True,
         settings=frozenset({*_CHUNK, *_READ, *_KEPT}),
+        explained="attention beyond that of documents without content, which is 0",
         source="as ICR, one document a prompt",
-        colour=_ATTENTION[0], marker=_ATTENTION[1],
     ),
     Method(
         "likelihood", "pointwise", "icr_rag.scoring.likelihood:QueryLikelihoodScorer",
@@ -190,7 +186,8 @@ BUILT_IN: tuple[Method, ...] = (
         "n",
         variant="query", document_states=("joint", "independent"),
         settings=frozenset({*_CHUNK, *_KEPT, "likelihood"}),
-        source="UPR (arXiv 2204.07496)", colour=_LIKELIHOOD[0], marker=_LIKELIHOOD[1],
+        explained="share of the query's surprise that the document explains, 0 for none, at most 1",
+        source="UPR (arXiv 2204.07496)", colour="#d55e00", marker="s",
     ),
     Method(
         "likelihood", "pointwise", "icr_rag.scoring.likelihood:YesNoScorer",
@@ -198,57 +195,57 @@ BUILT_IN: tuple[Method, ...] = (
         "n",
         variant="yes_no",
         settings=frozenset({*_CHUNK, "likelihood", "yes_no_template"}),
+        explained="probability of yes against no",
         source="RG-YN (arXiv 2310.14122), Qwen3-Reranker (arXiv 2506.05176)",
-        colour=_LIKELIHOOD[0], marker=_LIKELIHOOD[1],
     ),
     Method(
         "likelihood", "pairwise", "icr_rag.scoring.labels:LabelLikelihoodScorer",
         'likelihood of "A" against "B", in both orders',
         "2 per comparison",
         settings=frozenset({*_CHUNK, *_SORTING}),
-        source="PRP (arXiv 2306.17563)", colour=_LIKELIHOOD[0], marker=_LIKELIHOOD[1],
+        source="PRP (arXiv 2306.17563)",
     ),
     Method(
         "likelihood", "setwise", "icr_rag.scoring.labels:LabelLikelihoodScorer",
         "the likeliest of s labels",
         "heap or bubble sort",
         settings=frozenset({*_CHUNK, *_SETS}),
-        source="Setwise (arXiv 2310.09497)", colour=_LIKELIHOOD[0], marker=_LIKELIHOOD[1],
+        source="Setwise (arXiv 2310.09497)",
     ),
     Method(
         "likelihood", "listwise", "icr_rag.scoring.labels:LabelLikelihoodScorer",
         "likelihoods of all labels in one pass",
         "1 per window",
         settings=frozenset({*_CHUNK, *_WINDOWS}),
-        source="FIRST (arXiv 2406.15657)", colour=_LIKELIHOOD[0], marker=_LIKELIHOOD[1],
+        source="FIRST (arXiv 2406.15657)",
     ),
     Method(
         "generation", "listwise", "icr_rag.scoring.generation:GenerationScorer",
         "a permutation, written by the model",
         "1 per window",
         settings=frozenset(_WINDOWS),
-        source="RankGPT (arXiv 2304.09542)", colour=_GENERATION[0], marker=_GENERATION[1],
+        source="RankGPT (arXiv 2304.09542)", colour="#009070", marker="^",
     ),
     Method(
         "generation", "setwise", "icr_rag.scoring.generation:GenerationScorer",
         "the label of the best of s documents, written",
         "heap or bubble sort",
         settings=frozenset({*_CHUNK, *_SETS}),
-        source="Setwise (arXiv 2310.09497)", colour=_GENERATION[0], marker=_GENERATION[1],
+        source="Setwise (arXiv 2310.09497)",
     ),
     Method(
         "generation", "pairwise", "icr_rag.scoring.generation:GenerationScorer",
         "A or B, written, in both orders",
         "2 per comparison",
         settings=frozenset({*_CHUNK, *_SORTING}),
-        source="PRP (arXiv 2306.17563)", colour=_GENERATION[0], marker=_GENERATION[1],
+        source="PRP (arXiv 2306.17563)",
     ),
     Method(
         "generation", "pointwise", "icr_rag.scoring.generation:GenerationScorer",
         "yes or no, written",
         "n",
         settings=frozenset({*_CHUNK, "yes_no_template"}),
-        source="RG-YN (arXiv 2310.14122)", colour=_GENERATION[0], marker=_GENERATION[1],
+        source="RG-YN (arXiv 2310.14122)",
     ),
     Method(
         "mixed", "pointwise", "icr_rag.scoring.mixed:MixedScorer",
@@ -257,8 +254,9 @@ BUILT_IN: tuple[Method, ...] = (
         document_states=("joint", "independent"),
         reads_attention=True, default_reading="log_mass",
         settings=frozenset({*_CHUNK, *_READ, *_KEPT}),
+        explained="weighted mean of the shares that likelihood and attention explain, at most 1",
         source="UPR (arXiv 2204.07496) and ICR (arXiv 2410.02642)",
-        colour=_MIXED[0], marker=_MIXED[1],
+        colour="#b0609a", marker="D",
     ),
 )  # fmt: skip
 
@@ -369,6 +367,11 @@ def keeps(scoring: str, framework: str, document_states: str) -> bool:
 def using(setting: str) -> list[Method]:
     """The methods that a setting means something to."""
     return [row for row in methods() if row.uses(setting)]
+
+
+def with_explained() -> list[Method]:
+    """The methods that ``score_mode="explained"`` is for."""
+    return [row for row in methods() if row.explained]
 
 
 def listed(rows: Iterable[Method], *, short: bool = False) -> str:

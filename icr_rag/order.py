@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+#: The score of what is not read, where scores are absolute (``score_mode="explained"``) and so may
+#: not depend on others: a constant, below what any document gets that is read.
+UNREAD = -100.0
+
 
 def stable_order(scores: Sequence[float]) -> list[int]:
     """Positions by descending score; equal scores keep their order."""

@@ -77,9 +77,9 @@ def shown_scores(scored: Scored, mode: str) -> list[float]:
     return shown
 
 
-def unread(count: int) -> Scored:
-    """Documents that were not read, because they are blank or it failed: input order, score 0."""
-    return Scored(list(range(count)), [0.0] * count, [-1] * count)
+def unread(count: int, score: float = 0.0) -> Scored:
+    """Documents that were not read, because they are blank or it failed: input order, one score."""
+    return Scored(list(range(count)), [score] * count, [-1] * count)
 
 
 def make_ranking(

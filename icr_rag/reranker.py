@@ -24,10 +24,12 @@ from icr_rag.calls.notices import tell_cuts
 from icr_rag.calls.rank import Ranked, rank
 from icr_rag.calls.rank_many import rank_lists
 from icr_rag.config import RerankerConfig
+from icr_rag.config_scores import counts_first_stage
 from icr_rag.errors import ClosedError, ConfigError, InputError, brief
 from icr_rag.frameworks.combine import needed_scores
 from icr_rag.model.device import release_cached_memory
 from icr_rag.model.forking import Turns, check_process, computing
+from icr_rag.order import UNREAD
 from icr_rag.ranking import make_ranking, present, unread
 from icr_rag.types import AttentionReading, Document, DocumentLike, Encoded, Ranking, Usage
 from icr_rag.worker import Worker
@@ -135,8 +137,9 @@ class Reranker:
 
         Returns:
             Hits, best first, and one score per input document; higher is better. Scores are
-            relative to this query and this list. Documents with the same content are read once
-            and share a score; ties keep input order. Blank documents come last.
+            relative to this query and this list, unless ``score_mode="explained"``. Documents with
+            the same content are read once and share a score; ties keep input order. Blank
+            documents come last.
 
         Raises:
             InputError: for a blank query or a document without text.
@@ -181,11 +184,12 @@ class Reranker:
         """Check, load, and go through the steps."""
         started = time.perf_counter()
         check_query(query)
-        # With "none" the configuration says that they do not count.
-        asked = None if self.config.fusion == "none" else retrieval_scores
+        # The configuration may say that they do not count.
+        asked = retrieval_scores if counts_first_stage(self.config) else None
         first_stage = check_retrieval_scores(asked, len(given), self.config.fusion != "weighted")
         if not any(document.content.strip() for document in given):
-            return Ranked(present(unread(len(given)), given, self.config), Usage())
+            score = UNREAD if self.config.score_mode == "explained" else 0.0
+            return Ranked(present(unread(len(given), score), given, self.config), Usage())
         self._check_open()
         if self.config.fusion == "weighted":
             needed_scores(first_stage)

@@ -152,7 +152,8 @@ class Ranking(Sequence[RankedDocument]):
         hits: the best ``top_n`` documents, best first.
         scores: one float per *input* document, in input order, also for those that ``top_n``
             cut or a setting left out. Higher is better; along the hits they never rise. Scores are
-            relative to this query and this list; their unit is the setting ``score_mode``.
+            relative to this query and this list; their unit is the setting ``score_mode``. With
+            "explained" they compare with those of other calls, and blank documents have -100.
         score_groups: one integer per input document. Two scores may be compared only if their
             groups are equal: documents of one group were read together in one window. Blank
             documents, which are never read, are group -1. To agree with the order, scores of

@@ -124,11 +124,13 @@ schema for editors, `icr-rag doctor --config FILE` tells what the model would co
 
 ## Choosing results
 
-Scores are relative to the query and the list. With the default `score_mode: raw` they are
-calibrated attention, whose size depends on how many layers and heads are added up. `share` adds up
-to 1 over the list; `rank` is 1, 1/2, 1/3; `lift` is 0 where a document gets as much attention as
-from a query without content. No threshold fits all queries: `score_threshold` cuts a list, it does
-not tell relevant from irrelevant.
+Scores are relative to the query and the list, but for `score_mode: explained`, which compares
+across both ([scoring.md](scoring.md#scores-that-compare)). With the default `score_mode: raw` they
+are calibrated attention, whose size depends on how many layers and heads are added up. `share` adds
+up to 1 over the list; `rank` is 1, 1/2, 1/3; `lift` is 0 where a document gets as much attention as
+from a query without content. No threshold on these fits all queries: `score_threshold` cuts a list,
+it does not tell relevant from irrelevant. With `explained` one threshold serves all queries: choose
+it once, on queries of yours whose answers you know.
 
 `fusion: rrf` combines the order that the documents came in with that of attention;
 `fusion: weighted` combines scores and needs the first stage's: LlamaIndex and Haystack have them,

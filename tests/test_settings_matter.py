@@ -161,6 +161,17 @@ def test_a_setting_changes_something_or_raises(row, states, tmp_path, monkeypatc
         assert changed != plain(row, states, tuple(beside.items())), f"{row.label}: {name}"
 
 
+@pytest.mark.parametrize(("row", "states"), CASES, ids=lambda x: getattr(x, "label", x))
+def test_absolute_scores_are_others_or_refused(row, states, tmp_path):
+    fields = {**of_method(row, states), "score_mode": "explained"}
+    refused = refusal(row, states, fields, {})
+    assert (refused is None) == bool(row.explained)
+    if refused is None:
+        assert outcome(fields) != plain(row, states, ())
+    else:
+        assert "score_mode='explained' does not go with" in refused
+
+
 #: Settings that were once accepted and ignored.
 MEANINGLESS = [
     {"scoring": "likelihood", "layers": (1, 2)},

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from icr_rag.errors import InputError, PromptTooLongError, shown
 from icr_rag.frameworks.result import WindowedScores
-from icr_rag.order import below
+from icr_rag.order import UNREAD, below
 from icr_rag.ranking import Scored
 from icr_rag.scoring.base import Scorer
 from icr_rag.types import Document
@@ -77,7 +77,7 @@ class Candidates:
         per_document = (self.budget - self._overhead) // together - self._prompts.document_cost(
             [], max(together, len(token_ids))
         )
-        if per_document < 1:
+        if per_document < scorer.least:
             raise PromptTooLongError(
                 f"the query has {len(self.query_ids)} tokens and the prompt around it "
                 f"{self._overhead - len(self.query_ids)}, but one prompt holds {self.budget}, "
@@ -103,9 +103,13 @@ class Candidates:
         """Whether these documents fit in one prompt."""
         return self.cost(items) <= self._capacity
 
-    def spread(self, ranked: WindowedScores) -> Scored:
-        """The ranking of the distinct contents, for the input documents."""
-        blank_score = below(ranked.scores)
+    def spread(self, ranked: WindowedScores, *, absolute: bool = False) -> Scored:
+        """The ranking of the distinct contents, for the input documents.
+
+        Args:
+            absolute: no document's score may depend on the others, nor that of a blank one.
+        """
+        blank_score = UNREAD if absolute else below(ranked.scores)
         all_scores = [blank_score if u is None else ranked.scores[u] for u in self.owner]
         all_groups = [-1 if u is None else ranked.groups[u] for u in self.owner]
         rank = {unique: place for place, unique in enumerate(ranked.order)}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from icr_rag.calls.candidates import Candidates
 from icr_rag.calls.cascade import read_again
 from icr_rag.config import RerankerConfig
+from icr_rag.config_scores import counts_first_stage
 from icr_rag.frameworks.combine import combine, rule_of
 from icr_rag.frameworks.run import rank_windows
 from icr_rag.ranking import Scored, present
@@ -62,10 +63,9 @@ def rank(
     asked = answered or scorer
     ranked = rank_windows(asked, config, query_ids, token_ids, candidates.fits, cost)
 
-    # A log ratio would be one no more with something added.
-    fusion = "none" if config.score_mode == "lift" else config.fusion
-    given = first_stage is not None
-    rule = rule_of(fusion, config.fusion_weight, scorer.first_stage_weight, given)
+    fusion = config.fusion if counts_first_stage(config) else "none"
+    weight = scorer.first_stage_weight
+    rule = rule_of(fusion, config.fusion_weight, weight, first_stage is not None)
     ranked = combine(ranked, candidates.gather(first_stage), rule)
 
     truncated = set(candidates.truncated)
@@ -73,7 +73,8 @@ def rank(
         ranked, cut = read_again(second, ranked, query, candidates, documents, config.cascade, cost)
         truncated |= cut
 
-    scored = present(candidates.spread(ranked), documents, config)
+    absolute = config.score_mode == "explained"
+    scored = present(candidates.spread(ranked, absolute=absolute), documents, config)
     cost.seconds["total"] = seconds_to_load + time.perf_counter() - started
     usage = Usage(
         tokens=cost.tokens,

@@ -105,11 +105,17 @@ class Engine:
                 known = proven[key] = prove(model, depth, self.kernel, whole=whole)
             return known
 
-    def identity(self) -> str:
-        """Changes whenever the weights, or an adapter on them, have; see `weights_identity`."""
+    def identity(self, *, whole: bool = False) -> str:
+        """Changes whenever the weights, or an adapter on them, have; see `weights_identity`.
+
+        Args:
+            whole: whether all that there is counts, the LM head too.
+        """
         from icr_rag.model.fingerprint import weights_identity
 
         with self.lock:
+            if whole and self.causal is not None:
+                return weights_identity(self.causal)
             found = self._settled or weights_identity(self.decoder)
             if found != self._identity:
                 self._identity = found

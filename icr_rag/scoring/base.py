@@ -79,6 +79,7 @@ class Scorer:
         layers: the layers whose attention is read, ascending; empty where none is.
         first_stage_weight: of the first stage beside its scores, as its profile has it; 0: none.
         together: how many documents must fit in one prompt.
+        least: fewest tokens of a document that must fit.
         capacity: most tokens of documents in one prompt, where they do not stand one after the
             other and so do not use up the model's context; None: the prompt's budget.
     """
@@ -86,6 +87,7 @@ class Scorer:
     prompts: Prompts
     first_stage_weight: float = 0.0
     together: int = 1
+    least: int = 1
     capacity: int | None = None
 
     def __init__(self, engine: Engine, config: RerankerConfig, framework: str) -> None:

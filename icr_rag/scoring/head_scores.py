@@ -3,6 +3,9 @@
 Each (layer, head, reading) is standardised over the candidates, because heads differ in scale by
 orders of magnitude; then the weighted ones are added up. With equal weights this is the mean of
 z-scores; learned weights are signed, for a head may attend to what is *not* relevant.
+
+Where scores must not depend on the other candidates nothing is standardised: readings are then
+weighted as they are, and it is up to the caller what they are compared with.
 """
 
 from __future__ import annotations
@@ -50,9 +53,16 @@ class HeadScores:
             readings: float32 [document, layer and head, reading], pairs in ascending order of
                 layers and within one in the order read.
         """
-        chosen = readings.flatten(1)[:, self._columns].double()
-        scores: list[float] = (standardise(chosen) @ self._weights).tolist()
+        scores: list[float] = (standardise(self.weighted(readings)) @ self._weights).tolist()
         return scores
+
+    def weighted(self, readings: torch.Tensor) -> torch.Tensor:
+        """Those that have a weight: float64 [document, weight], from readings as above."""
+        return readings.flatten(1)[:, self._columns].double()
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """[document]: the weighted mean of values as `weighted` has them, in their unit."""
+        return values @ self._weights / self._weights.abs().sum().clamp_min(1e-30)
 
 
 def standardise(values: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,8 @@
   "yes" minus that of "no" as the answer to whether the document is relevant.
 
 Scores depend on the query and the document alone, not on other candidates. Higher is better.
+With ``score_mode="explained"`` they also compare across queries: log P says mostly how common the
+query's words are, and that goes out in the ratio to what the query has without a document.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from icr_rag.prompts.query_likelihood import QueryLikelihoodPrompts
 from icr_rag.prompts.yes_no import YesNoPrompts
 from icr_rag.scoring.base import Cost, Ids, Scorer
 from icr_rag.scoring.label_tokens import LabelTokens
+from icr_rag.scoring.null_documents import as_scores, explained_share, null_documents
 from icr_rag.states.document_states import DocumentStates
 from icr_rag.states.opening import keep_states
 from icr_rag.states.per_document import over_states
@@ -35,9 +38,28 @@ class QueryLikelihoodScorer(Scorer):
         with engine.lock:
             self.prompts: QueryLikelihoodPrompts = QueryLikelihoodPrompts(engine.tokenizer)
             self.states = keep_all_layers(engine, config, self.prompts)
+            self.nulls = null_documents(engine, config, self.prompts)
+        if self.nulls is not None:
+            self.least = self.nulls.longest
 
     def score_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
-        """Mean log-probability of the query's tokens, in nats per token, at most 0."""
+        """Mean log-probability of the query's tokens, in nats per token, at most 0.
+
+        With ``score_mode="explained"`` 1 minus its ratio to that without a document, at most 1.
+        """
+        if self.nulls is None:
+            raw: list[float] = self._likelihoods(query_ids, documents, cost).tolist()
+            return raw
+        return as_scores(
+            explained_share(
+                *self.nulls.run_beside(
+                    query_ids, documents, lambda run: self._likelihoods(query_ids, run, cost)
+                )
+            )
+        )
+
+    def _likelihoods(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> torch.Tensor:
+        """[document]"""
         started = time.perf_counter()
         # The query's last token is not run: its logits would say what follows the query.
         batch = self.prompts.build(query_ids[:-1], documents)
@@ -49,7 +71,7 @@ class QueryLikelihoodScorer(Scorer):
             keeping=over_states(self.states),
         )
         count_batch(cost, result.tokens, len(documents), started)
-        return [float(output) for output in result.outputs]
+        return torch.stack(result.outputs)
 
     def bodies(self, documents: Sequence[Ids]) -> list[Ids]:
         """What is kept of documents; see `bodies_of`."""
@@ -66,14 +88,21 @@ class YesNoScorer(Scorer):
             self._answers = LabelTokens(self.prompts, self.prompts.labels)
 
     def score_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
-        """log P(yes) - log P(no): 0 is undecided."""
+        """log P(yes) - log P(no): 0 is undecided.
+
+        With ``score_mode="explained"`` the probability of yes against no: .5 is undecided.
+        """
         started = time.perf_counter()
         batch = self.prompts.build(query_ids, documents, self._answers.tails)
         result = run_batch(
             self.engine, batch, reduce=self._answers, chunk=self.config.prefill_chunk
         )
         count_batch(cost, batch.tokens, len(documents), started)
-        return [float(yes - no) for yes, no in result.outputs]
+        margins = [float(yes - no) for yes, no in result.outputs]
+        if self.config.score_mode == "explained":
+            scores: list[float] = torch.tensor(margins, dtype=torch.float64).sigmoid().tolist()
+            return scores
+        return margins
 
 
 class QueryLogLikelihood:

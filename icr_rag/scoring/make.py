@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from icr_rag.config import RerankerConfig
 from icr_rag.config_checks import check_meaning, known_use, second_use
+from icr_rag.config_scores import check_explained
 from icr_rag.errors import ConfigError
 from icr_rag.methods import Method, find_method
 from icr_rag.model.engine import Engine
@@ -51,6 +52,7 @@ def chosen_method(config: RerankerConfig, text_config: PreTrainedConfig) -> Meth
     if config.cascade is not None:
         uses.append(second_use(values))
     check_meaning(config, uses)
+    check_explained(config, method)
     return method
 
 

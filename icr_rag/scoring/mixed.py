@@ -3,6 +3,11 @@
 The pass that gives the query's probability also gives how its tokens attend to the document, at
 no cost; the two make different mistakes. Both are standardised over the candidates and added up
 with the weights of the profile.
+
+With ``score_mode="explained"`` both are shares of a surprise, as likelihood's is, and so are of one
+scale without a look at the candidates: -log of the attention that a document gets is the surprise
+at which of all tokens a query's token attends to. What is left of it where the document has content
+is measured head by head.
 """
 
 from __future__ import annotations
@@ -11,28 +16,69 @@ from collections.abc import Collection, Sequence
 
 import torch
 
+from icr_rag.config import RerankerConfig
+from icr_rag.errors import ConfigError
+from icr_rag.model.engine import Engine
 from icr_rag.model.reading import READINGS
 from icr_rag.scoring.base import Cost, Ids
 from icr_rag.scoring.head_scores import standardise
 from icr_rag.scoring.likelihood import QueryLogLikelihood, keep_all_layers
+from icr_rag.scoring.null_documents import NullDocuments, as_scores, explained_share
 from icr_rag.scoring.pointwise_attention import PointwiseAttentionScorer
 from icr_rag.states.document_states import DocumentStates
+
+#: Readings that are mean logarithms of probabilities, of which a share can be explained.
+LOGARITHMS = frozenset({"log_mass", "max"})
 
 
 class MixedScorer(PointwiseAttentionScorer):
     """Scores each document by query likelihood and attention together."""
 
+    def __init__(self, engine: Engine, config: RerankerConfig, framework: str) -> None:
+        super().__init__(engine, config, framework)
+        others = sorted(self.selection.readings - LOGARITHMS)
+        if self.nulls is not None and others:
+            raise ConfigError(
+                f"score_mode='explained' with scoring='mixed' adds up shares of logarithms, and "
+                f"{', '.join(others)}, which is read of heads here, is none; use "
+                "reading='log_mass' or 'max', scoring='likelihood', or another score_mode"
+            )
+
     def _keep_states(self) -> DocumentStates | None:
         return keep_all_layers(self.engine, self.config, self.prompts)
 
     def score_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
-        """One score per document, higher is better, relative to these documents."""
+        """One score per document, higher is better, relative to these documents.
+
+        With ``score_mode="explained"`` the weighted mean of the shares that likelihood and
+        attention explain, by the document alone: 0 for one without content, at most 1.
+        """
+        if self.nulls is not None:
+            return self._explained(self.nulls, query_ids, documents, cost)
         likelihoods, readings = self.read(query_ids, documents, cost, self.selection.readings)
         own = standardise(likelihoods.double()) * self.selection.likelihood_weight
         if self.weigh is None:
             return [float(value) for value in own]
         attention = standardise(torch.tensor(self.weigh(readings), dtype=torch.float64))
         return [float(value) for value in own + attention]
+
+    def _explained(
+        self, nulls: NullDocuments, query_ids: Ids, documents: Sequence[Ids], cost: Cost
+    ) -> list[float]:
+        weigh = self.weigh
+
+        def run(given: Sequence[Ids]) -> torch.Tensor:
+            """[document, likelihood and weighted readings]"""
+            likelihoods, readings = self.read(query_ids, given, cost, self.selection.readings)
+            columns = [likelihoods.double()[:, None]]
+            return torch.cat(columns if weigh is None else [*columns, weigh.weighted(readings)], 1)
+
+        shares = explained_share(*nulls.run_beside(query_ids, documents, run))
+        if weigh is None:
+            return as_scores(shares[:, 0])
+        weight = self.selection.likelihood_weight
+        both = weight * shares[:, 0] + weigh.mean(shares[:, 1:])
+        return as_scores(both / (abs(weight) + 1))
 
     def read(
         self,

@@ -25,6 +25,7 @@ from icr_rag.prompts.query_likelihood import QueryLikelihoodPrompts
 from icr_rag.scoring.attention import AttentionScorer
 from icr_rag.scoring.base import Cost, Ids
 from icr_rag.scoring.likelihood import bodies_of, count_batch
+from icr_rag.scoring.null_documents import as_scores, null_documents
 from icr_rag.states.document_states import DocumentStates
 from icr_rag.states.opening import keep_states
 from icr_rag.states.per_document import over_states
@@ -41,20 +42,38 @@ class PointwiseAttentionScorer(AttentionScorer):
                 engine.tokenizer, self.compared_null_query
             )
             self.states = self._keep_states()
+            self.nulls = null_documents(engine, config, self.prompts)
+        if self.nulls is not None:
+            self.least = self.nulls.longest
 
     def score_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
         """One score per document, higher is better.
 
-        With weights relative to these documents; without, by itself.
+        With weights relative to these documents; without, by itself. With
+        ``score_mode="explained"`` the attention that a document gets beyond that of documents
+        without content, which is 0: with weights a weighted mean of the readings, most of which
+        are logarithms, without weights ICR's sum.
         """
-        readings = torch.cat(
-            self._run(query_ids, documents, cost, readings=self.selection.readings).readings
-        )
-        if self.weigh is None:
-            column = READINGS.index("calibrated")
-            scores: list[float] = readings[:, :, column].sum(dim=1).tolist()
-            return scores
-        return self.weigh(readings)
+
+        def read(given: Sequence[Ids]) -> torch.Tensor:
+            return self.read_documents(query_ids, given, cost, self.selection.readings)
+
+        if self.nulls is not None:
+            values, null = self.nulls.run_beside(
+                query_ids, documents, lambda given: self._alone(read(given))
+            )
+            return as_scores(values - null)
+        readings = read(documents)
+        if self.weigh is not None:
+            return self.weigh(readings)
+        scores: list[float] = self._alone(readings).tolist()
+        return scores
+
+    def _alone(self, readings: torch.Tensor) -> torch.Tensor:
+        """[document]: of each document's readings what does not depend on the others."""
+        if self.weigh is not None:
+            return self.weigh.mean(self.weigh.weighted(readings))
+        return readings[:, :, READINGS.index("calibrated")].sum(dim=1)
 
     def read_documents(
         self,
