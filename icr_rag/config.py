@@ -345,8 +345,13 @@ class RerankerConfig(BaseModel):
             str(values["scoring"]), values["framework"], values["document_states"]
         ):
             values["document_states"] = fields["document_states"].default
-        for name in meaningless(values) - set(changes):
-            values[name] = fields[name].default
+        # Again and again: what is dropped may have been all that another setting was for.
+        dropped = {""}
+        while dropped:
+            useless = meaningless(values) - set(changes)
+            dropped = {name for name in useless if values[name] != fields[name].default}
+            for name in dropped:
+                values[name] = fields[name].default
         return type(self)(**values)
 
     @classmethod

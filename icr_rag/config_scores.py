@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 def counts_first_stage(config: RerankerConfig) -> bool:
     """Whether the first stage may count. Its order and scores are about one list, so that absolute
-    scores are the model's alone, and a log ratio would be one no more with something added."""
-    return config.fusion != "none" and config.score_mode not in ("explained", "lift")
+    scores are the model's alone; and a log ratio would be one no more with something added, unless
+    a fusion is asked for by name."""
+    unasked = ("explained", "lift") if config.fusion == "auto" else ("explained",)
+    return config.fusion != "none" and config.score_mode not in unasked
 
 
 def check_score_mode(config: RerankerConfig) -> None:
@@ -97,9 +99,4 @@ def _check_lift(config: RerankerConfig, method: Method) -> None:
         raise ConfigError(
             "score_mode='lift' compares attention as ICR adds it up, and this reranker reads "
             f"{config.reading} of its heads; leave out reading, or choose another score_mode"
-        )
-    if config.fusion not in ("auto", "none"):
-        raise ConfigError(
-            "score_mode='lift' says how much more than the null query a document is attended to, "
-            f"which fusion={config.fusion!r} would change; set fusion='none', or leave it out"
         )
