@@ -122,7 +122,8 @@ def with_reranker_options(
                 given = {name: value for name, value in chosen.items() if value is not None}
                 chosen = {**defaults, **given}
             if unchecked(values):
-                made = RerankerConfig.model_construct(**_written(chosen))
+                base = {} if config is None else read_config_file(config)
+                made = RerankerConfig.model_construct(**{**base, **_written(chosen)})
             else:
                 made = config_from_options(config, **chosen)
             command(config=made, **values)
