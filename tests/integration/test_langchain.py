@@ -155,7 +155,8 @@ def test_scores_in_metadata_are_looked_at_where_a_fusion_may_use_them(tiny_reran
     wanted = tiny_reranker.rank(QUERY, TEXTS, retrieval_scores=scores)
     assert [hit["relevance_score"] for hit in auto] == [hit.score for hit in wanted]
     assert auto != plain
-    assert caplog.records == []
+    # Of other libraries' threads nothing is said here.
+    assert [r for r in caplog.records if r.name.startswith("icr_rag")] == []
     none = ICRRerank(tiny_reranker.with_config(fusion="none"), retrieval_score_key="score")
     del documents[1].metadata["score"]
     assert none.rerank(documents, QUERY) == plain
