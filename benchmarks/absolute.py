@@ -207,12 +207,13 @@ def main() -> None:
                      "seconds": round(system.seconds, 1), "device": device_of(system.explained)}
                 )  # fmt: skip
         sys.stdout.flush()
-    told = {"arguments": vars(arguments), "hardware": hardware(), "versions": versions(),
-            "results": found}  # fmt: skip
-    text = json.dumps(told, indent=2, default=str)
+        told = {"arguments": vars(arguments), "hardware": hardware(), "versions": versions(),
+                "results": found}  # fmt: skip
+        text = json.dumps(told, indent=2, default=str)
+        # After each data set, so that an interruption loses one at most.
+        if arguments.json is not None:
+            arguments.json.write_text(text + "\n", encoding="utf-8")
     print(text)
-    if arguments.json is not None:
-        arguments.json.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -254,7 +254,7 @@ BUILT_IN: tuple[Method, ...] = (
         document_states=("joint", "independent"),
         reads_attention=True, default_reading="log_mass",
         settings=frozenset({*_CHUNK, *_READ, *_KEPT}),
-        explained="weighted mean of the shares that likelihood and attention explain, at most 1",
+        explained="weighted mean of the shares that likelihood and attention explain, 0 for none",
         source="UPR (arXiv 2204.07496) and ICR (arXiv 2410.02642)",
         colour="#b0609a", marker="D",
     ),

@@ -94,6 +94,10 @@ CASES: dict[str, dict[str, Any]] = {
     "written yes or no": {**GENERATION, "framework": "pointwise"},
     "mixed": MIXED,
     "mixed, lift": {**MIXED, "layers": (1, 3), "reading": "lift"},
+    "mixed, explained": {**MIXED, "layers": (1, 3), "score_mode": "explained"},
+    "pointwise, explained": {**POINTWISE, "heads": SOME, "score_mode": "explained"},
+    "likelihood, explained": {**LIKELIHOOD, "score_mode": "explained"},
+    "yes or no, explained": {**LIKELIHOOD, "likelihood": "yes_no", "score_mode": "explained"},
     "mixed, kept": {**MIXED, "document_states": "independent"},
 }  # fmt: skip
 

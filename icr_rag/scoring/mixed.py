@@ -51,7 +51,7 @@ class MixedScorer(PointwiseAttentionScorer):
         """One score per document, higher is better, relative to these documents.
 
         With ``score_mode="explained"`` the weighted mean of the shares that likelihood and
-        attention explain, by the document alone: 0 for one without content, at most 1.
+        attention explain, by the document alone: 0 for one without content.
         """
         if self.nulls is not None:
             return self._explained(self.nulls, query_ids, documents, cost)
