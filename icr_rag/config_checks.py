@@ -11,13 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from icr_rag.config_scores import check_score_mode, is_lost
 from icr_rag.errors import ConfigError
-from icr_rag.methods import SORTS, Method, find_method, listed, methods, scorings, using
+from icr_rag.methods import (
+    SORTS,
+    WITH_NULL,
+    Method,
+    find_method,
+    listed,
+    methods,
+    scorings,
+    using,
+)
 
 if TYPE_CHECKING:
     from icr_rag.config import RerankerConfig
 
-#: Readings of a head that compare with the null query; see `icr_rag.model.reading.READINGS`.
-WITH_NULL = frozenset({"lift", "calibrated"})
 _STATES = ("states_dir", "states_dtype", "states_memory")
 
 
@@ -105,10 +112,7 @@ def second_use(values: Mapping[str, Any]) -> Use:
 def _use(method: Method, values: Mapping[str, Any]) -> Use:
     if not method.reads_attention or values["profile"] is not None:
         return Use(method)
-    reading = values["reading"]
-    if reading == "auto":
-        reading = method.default_reading
-    added_up = reading == "calibrated" and method.adds_up
+    reading, added_up = method.read(values["reading"])
     return known_use(method, {reading}, added_up, values)
 
 
@@ -144,9 +148,10 @@ def check_meaning(config: RerankerConfig, uses: Sequence[Use]) -> None:
         config: its settings.
         uses: how it reads, the first reading first.
     """
-    for name, why in useless(dict(config), uses):
-        if is_set(config, name):
-            raise ConfigError(f"{name}={getattr(config, name)!r} {why}")
+    values = dict(config)
+    asked = {name for name in values if is_set(config, name)}
+    for name, why in useless(values, uses, asked):
+        raise ConfigError(f"{name}={values[name]!r} {why}")
     first = uses[0]
     weighs = config.profile is not None and bool(first.idle) and not first.added_up
     if config.score_mode == "lift" and weighs:
@@ -156,13 +161,22 @@ def check_meaning(config: RerankerConfig, uses: Sequence[Use]) -> None:
         )
 
 
-def useless(values: Mapping[str, Any], uses: Sequence[Use]) -> Iterator[tuple[str, str]]:
+def useless(
+    values: Mapping[str, Any], uses: Sequence[Use], asked: Collection[str]
+) -> Iterator[tuple[str, str]]:
     """Settings that nothing looks at, whatever their value, and what to say of them.
 
     Args:
         values: all settings.
         uses: how a reranker with them reads.
+        asked: which settings are in question.
     """
+    return ((name, why) for name, why in _useless(values, uses, asked) if name in asked)
+
+
+def _useless(
+    values: Mapping[str, Any], uses: Sequence[Use], asked: Collection[str]
+) -> Iterator[tuple[str, str]]:
     if values["document_states"] == "joint":
         for name in _STATES:
             yield (
@@ -173,7 +187,8 @@ def useless(values: Mapping[str, Any], uses: Sequence[Use]) -> Iterator[tuple[st
     if values["cascade"] is None:
         yield "cascade_framework", "means nothing without cascade; set cascade=20"
     first = uses[0]
-    for name in values:
+    # In the order of the settings, so that a message is about the same one each time.
+    for name in (name for name in values if name in asked):
         if any(use.looks_at(name) for use in uses):
             continue
         if first.method.uses(name):
@@ -201,7 +216,7 @@ def useless(values: Mapping[str, Any], uses: Sequence[Use]) -> Iterator[tuple[st
 def meaningless(values: Mapping[str, Any]) -> set[str]:
     """The settings to drop: nothing looks at them, or the method lacks their value."""
     uses = uses_of(values)
-    found = {name for name, _ in useless(values, uses)}
+    found = {name for name, _ in useless(values, uses, values)}
     if values["sort"] not in SORTS.get(uses[0].method.framework, ()):
         found.add("sort")
     if is_lost(values, uses[0].method, added_up=uses[0].added_up):

@@ -15,130 +15,33 @@ import functools
 import importlib.metadata
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from icr_rag.errors import ConfigError
+from icr_rag.method import (
+    CHUNK,
+    FRAMEWORKS,
+    KEPT,
+    READ,
+    SETS,
+    SORTING,
+    SORTS,
+    SPECIAL,
+    TAIL,
+    WINDOWS,
+    WITH_NULL,
+    Method,
+)
+
+__all__ = [
+    "BUILT_IN", "FRAMEWORKS", "GROUP", "SORTS", "SPECIAL", "WITH_NULL", "Method", "find_method",
+    "frameworks_of", "keeps", "listed", "methods", "resolve_framework", "scorings", "using",
+    "with_explained",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
 #: The group of entry points by which other packages add methods.
 GROUP = "icr_rag.methods"
-
-#: Frameworks in the order in which texts list them.
-FRAMEWORKS = ("pointwise", "pairwise", "listwise", "setwise")
-
-#: Framework -> the sorts that it goes with.
-SORTS: dict[str, tuple[str, ...]] = {
-    "pairwise": ("heap", "bubble", "all_pairs"),
-    "setwise": ("heap", "bubble"),
-}
-
-# --- settings, by what they are about. Those that are not here mean something to every method. ---
-_CHUNK = {"prefill_chunk"}
-_WINDOWS = {"window", "stride"}
-_SORTING = {"sort", "sort_top"}
-_SETS = {*_SORTING, "set_size"}
-_KEPT = {"states_memory", "states_dir", "states_dtype", "cascade", "cascade_framework"}
-_READ = {"layers", "heads", "reading", "profile", "calibration", "null_query", "token_mask"}
-_TAIL = {"instruction", "double_query"}
-
-#: Settings that mean nothing to some method.
-SPECIAL = frozenset(
-    {*_CHUNK, *_WINDOWS, *_SETS, *_KEPT, *_READ, "aggregation", *_TAIL, "order", "likelihood",
-     "yes_no_template"}
-)  # fmt: skip
-
-
-#: Values of the settings that a method is found by.
-_VARIANTS = ("", "query", "yes_no")
-_DOCUMENT_STATES = ("joint", "independent", "blind")
-
-
-def _problem(row: Method) -> str | None:
-    """What is wrong with a row; None if nothing is. Rows come from other packages too."""
-    texts = ("scoring", "scorer", "compares", "cost", "explained", "source", "colour", "marker")
-    for name in texts:
-        if not isinstance(getattr(row, name), str):
-            return f"{name}={getattr(row, name)!r}; it must be a str"
-    if not row.scoring:
-        return "scoring is empty"
-    if row.framework not in FRAMEWORKS:
-        return f"framework={row.framework!r}; allowed are {', '.join(FRAMEWORKS)}"
-    if ":" not in row.scorer:
-        return f"scorer={row.scorer!r}; it must be 'module:Class'"
-    if row.variant not in _VARIANTS:
-        return f"variant={row.variant!r}; allowed are {', '.join(map(repr, _VARIANTS))}"
-    states = row.document_states
-    if not isinstance(states, tuple) or not states or set(states) - set(_DOCUMENT_STATES):
-        return f"document_states={states!r}; it must be a tuple of {', '.join(_DOCUMENT_STATES)}"
-    if not isinstance(row.settings, (frozenset, set)):
-        return f"settings={row.settings!r}; it must be a frozenset of names"
-    unknown = sorted(map(str, set(row.settings) - SPECIAL))
-    return f"settings {unknown} are none that a method may have or lack" if unknown else None
-
-
-@dataclass(frozen=True)
-class Method:
-    """One way of scoring: a row of the table.
-
-    Attributes:
-        scoring: the mechanism.
-        framework: which documents meet in one prompt; one of `FRAMEWORKS`.
-        scorer: "module:Class". The class is called with the engine, the configuration and the
-            framework, and has what `icr_rag.scoring.base` asks for.
-        compares: what is compared, as a clause.
-        cost: prompts that n documents cost; k is `sort_top`, s is `set_size`.
-        variant: the value of the setting `likelihood` that it is for; "": any.
-        document_states: what the setting may be. A method that can keep states lists
-            "independent" or "blind".
-        needs_lm_head: whether the whole model is run, LM head included.
-        reads_attention: whether attention is read, so that layers and heads are chosen.
-        adds_up: whether attention can be added up as ICR does (arXiv 2410.02642), where nobody
-            says otherwise; else heads are weighted.
-        default_reading: what is taken of heads where neither a setting nor a profile says it.
-        settings: of `SPECIAL`, those that mean something to it.
-        explained: what a score is with ``score_mode="explained"``, as a clause: it depends on the
-            query and the document alone; "": there is no such score.
-        source: where it comes from.
-        colour, marker: of its points in plots, as matplotlib has them; those of the first row of
-            a mechanism count.
-    """
-
-    scoring: str
-    framework: str
-    scorer: str
-    compares: str
-    cost: str
-    variant: str = ""
-    document_states: tuple[str, ...] = ("joint",)
-    needs_lm_head: bool = True
-    reads_attention: bool = False
-    adds_up: bool = False
-    default_reading: str = "calibrated"
-    settings: frozenset[str] = frozenset(_CHUNK)
-    explained: str = ""
-    source: str = ""
-    colour: str = "#7a7a00"
-    marker: str = "v"
-
-    def __post_init__(self) -> None:
-        """Raise `ConfigError` for what cannot be a row."""
-        problem = _problem(self)
-        if problem is not None:
-            raise ConfigError(f"a method of scoring={self.scoring!r}: {problem}")
-
-    def uses(self, setting: str) -> bool:
-        """Whether a setting means something to it."""
-        return setting not in SPECIAL or setting in self.settings
-
-    @property
-    def label(self) -> str:
-        """As messages name it."""
-        inner = [self.framework, *([f"likelihood={self.variant!r}"] if self.variant else [])]
-        if "joint" not in self.document_states:
-            inner.append(f"document_states={' or '.join(map(repr, self.document_states))}")
-        return f"{self.scoring} ({', '.join(inner)})"
-
 
 _ICR = "ICR (arXiv 2410.02642), Selective-ICR (arXiv 2602.22591)"
 
@@ -149,7 +52,7 @@ BUILT_IN: tuple[Method, ...] = (
         "attention of the query's tokens to each document, all in one prompt",
         "1 per window",
         needs_lm_head=False, reads_attention=True, adds_up=True,
-        settings=frozenset({*_CHUNK, *_READ, "aggregation", *_TAIL, *_WINDOWS, "order"}),
+        settings=frozenset({*CHUNK, *READ, "aggregation", *TAIL, *WINDOWS, "order"}),
         source=_ICR, colour="#2b7fb8", marker="o",
     ),
     Method(
@@ -159,7 +62,7 @@ BUILT_IN: tuple[Method, ...] = (
         "1 per window",
         document_states=("independent", "blind"),
         needs_lm_head=False, reads_attention=True, adds_up=True,
-        settings=frozenset({*_READ, "aggregation", *_TAIL, *_WINDOWS, *_KEPT}),
+        settings=frozenset({*READ, "aggregation", *TAIL, *WINDOWS, *KEPT}),
         source="as ICR; blind: late interaction (arXiv 2004.12832)",
     ),
     Method(
@@ -167,7 +70,7 @@ BUILT_IN: tuple[Method, ...] = (
         "the same over s documents, the best one picked",
         "heap or bubble sort",
         needs_lm_head=False, reads_attention=True, adds_up=True,
-        settings=frozenset({*_CHUNK, *_READ, "aggregation", *_TAIL, *_SETS, "order"}),
+        settings=frozenset({*CHUNK, *READ, "aggregation", *TAIL, *SETS, "order"}),
         source="Selective-ICR (arXiv 2602.22591)",
     ),
     Method(
@@ -176,7 +79,7 @@ BUILT_IN: tuple[Method, ...] = (
         "n",
         document_states=("joint", "independent"),
         needs_lm_head=False, reads_attention=True, adds_up=True,
-        settings=frozenset({*_CHUNK, *_READ, *_KEPT}),
+        settings=frozenset({*CHUNK, *READ, *KEPT}),
         explained="attention beyond that of documents without content, which is 0",
         source="as ICR, one document a prompt",
     ),
@@ -185,7 +88,7 @@ BUILT_IN: tuple[Method, ...] = (
         "mean log P of the query's tokens after the document",
         "n",
         variant="query", document_states=("joint", "independent"),
-        settings=frozenset({*_CHUNK, *_KEPT, "likelihood"}),
+        settings=frozenset({*CHUNK, *KEPT, "likelihood"}),
         explained="share of the query's surprise that the document explains, 0 for none, at most 1",
         source="UPR (arXiv 2204.07496)", colour="#d55e00", marker="s",
     ),
@@ -194,7 +97,7 @@ BUILT_IN: tuple[Method, ...] = (
         "log P(yes) - log P(no)",
         "n",
         variant="yes_no",
-        settings=frozenset({*_CHUNK, "likelihood", "yes_no_template"}),
+        settings=frozenset({*CHUNK, "likelihood", "yes_no_template"}),
         explained="probability of yes against no",
         source="RG-YN (arXiv 2310.14122), Qwen3-Reranker (arXiv 2506.05176)",
     ),
@@ -202,49 +105,49 @@ BUILT_IN: tuple[Method, ...] = (
         "likelihood", "pairwise", "icr_rag.scoring.labels:LabelLikelihoodScorer",
         'likelihood of "A" against "B", in both orders',
         "2 per comparison",
-        settings=frozenset({*_CHUNK, *_SORTING}),
+        settings=frozenset({*CHUNK, *SORTING}),
         source="PRP (arXiv 2306.17563)",
     ),
     Method(
         "likelihood", "setwise", "icr_rag.scoring.labels:LabelLikelihoodScorer",
         "the likeliest of s labels",
         "heap or bubble sort",
-        settings=frozenset({*_CHUNK, *_SETS}),
+        settings=frozenset({*CHUNK, *SETS}),
         source="Setwise (arXiv 2310.09497)",
     ),
     Method(
         "likelihood", "listwise", "icr_rag.scoring.labels:LabelLikelihoodScorer",
         "likelihoods of all labels in one pass",
         "1 per window",
-        settings=frozenset({*_CHUNK, *_WINDOWS}),
+        settings=frozenset({*CHUNK, *WINDOWS}),
         source="FIRST (arXiv 2406.15657)",
     ),
     Method(
         "generation", "listwise", "icr_rag.scoring.generation:GenerationScorer",
         "a permutation, written by the model",
         "1 per window",
-        settings=frozenset(_WINDOWS),
+        settings=frozenset(WINDOWS),
         source="RankGPT (arXiv 2304.09542)", colour="#009070", marker="^",
     ),
     Method(
         "generation", "setwise", "icr_rag.scoring.generation:GenerationScorer",
         "the label of the best of s documents, written",
         "heap or bubble sort",
-        settings=frozenset({*_CHUNK, *_SETS}),
+        settings=frozenset({*CHUNK, *SETS}),
         source="Setwise (arXiv 2310.09497)",
     ),
     Method(
         "generation", "pairwise", "icr_rag.scoring.generation:GenerationScorer",
         "A or B, written, in both orders",
         "2 per comparison",
-        settings=frozenset({*_CHUNK, *_SORTING}),
+        settings=frozenset({*CHUNK, *SORTING}),
         source="PRP (arXiv 2306.17563)",
     ),
     Method(
         "generation", "pointwise", "icr_rag.scoring.generation:GenerationScorer",
         "yes or no, written",
         "n",
-        settings=frozenset({*_CHUNK, "yes_no_template"}),
+        settings=frozenset({*CHUNK, "yes_no_template"}),
         source="RG-YN (arXiv 2310.14122)",
     ),
     Method(
@@ -253,7 +156,7 @@ BUILT_IN: tuple[Method, ...] = (
         "n",
         document_states=("joint", "independent"),
         reads_attention=True, default_reading="log_mass",
-        settings=frozenset({*_CHUNK, *_READ, *_KEPT}),
+        settings=frozenset({*CHUNK, *READ, *KEPT}),
         explained="weighted mean of the shares that likelihood and attention explain, 0 for none",
         source="UPR (arXiv 2204.07496) and ICR (arXiv 2410.02642)",
         colour="#b0609a", marker="D",

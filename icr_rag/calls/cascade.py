@@ -55,7 +55,7 @@ def read_again(
     chosen = ranked.order[:most]
     best = [documents[candidates.owner.index(unique)] for unique in chosen]
     own = Candidates(scorer, query, best)
-    again = rank_windows(scorer, scorer.config, own.query_ids, own.token_ids, own.fits, cost)
+    again = rank_windows(scorer, own.query_ids, own.token_ids, own.fits, cost)
     cut = {chosen[place] for place in own.truncated}
     places = {index for index, unique in enumerate(candidates.owner) if unique in cut}
     return on_top(ranked, chosen, again), places

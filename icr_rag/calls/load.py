@@ -10,7 +10,6 @@ from icr_rag.model.engine import Engine
 from icr_rag.model.loading import load_config, load_engine
 from icr_rag.scoring.base import Scorer
 from icr_rag.scoring.make import chosen_method, make_scorer
-from icr_rag.scoring.selection import select_heads
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -47,8 +46,8 @@ def depth_run(config: RerankerConfig, text_config: PreTrainedConfig) -> tuple[in
     again = second_config(config)
     readings = [config] if again is None else [config, again]
     chosen = [chosen_method(one, text_config) for one in readings]
-    if any(method.needs_lm_head for method in chosen):
-        return text_config.num_hidden_layers, True
-    if not all(method.reads_attention for method in chosen):
-        return text_config.num_hidden_layers, False
-    return max(select_heads(one, text_config).layers[-1] for one in readings) + 1, False
+    deepest = text_config.num_hidden_layers - 1
+    if any(method.needs_lm_head for method, _ in chosen):
+        return deepest + 1, True
+    last = (deepest if read is None else read.layers[-1] for _, read in chosen)
+    return max(last) + 1, False

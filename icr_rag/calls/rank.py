@@ -61,7 +61,7 @@ def rank(
 
     query_ids, token_ids = candidates.query_ids, candidates.token_ids
     asked = answered or scorer
-    ranked = rank_windows(asked, config, query_ids, token_ids, candidates.fits, cost)
+    ranked = rank_windows(asked, query_ids, token_ids, candidates.fits, cost)
 
     fusion = config.fusion if counts_first_stage(config) else "none"
     weight = scorer.first_stage_weight

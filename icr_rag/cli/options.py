@@ -74,20 +74,20 @@ def config_from_options(config_file: Path | None, **overrides: object) -> Rerank
         ConfigError: if the file or a value is wrong.
         typer.BadParameter: if layers or heads cannot be parsed.
     """
-    base = {} if config_file is None else read_config_file(config_file)
     # Checked together: a file's setting may be for the method that a flag asks for.
-    return RerankerConfig(**{**base, **_written(overrides)})
+    return RerankerConfig(**_given(config_file, overrides))
 
 
-def _written(overrides: Mapping[str, object]) -> dict[str, Any]:
-    """The values that are given, layers and heads as they are written on a command line."""
+def _given(config_file: Path | None, overrides: Mapping[str, object]) -> dict[str, Any]:
+    """The settings of a file and, before them, those on the command line; not checked yet."""
+    base = {} if config_file is None else read_config_file(config_file)
     given = {name: value for name, value in overrides.items() if value is not None}
     layers, heads = given.get("layers"), given.get("heads")
     if isinstance(layers, str):
         given["layers"] = parse_layers(layers)
     if isinstance(heads, str):
         given["heads"] = parse_heads(heads)
-    return given
+    return {**base, **given}
 
 
 def with_reranker_options(
@@ -122,8 +122,7 @@ def with_reranker_options(
                 given = {name: value for name, value in chosen.items() if value is not None}
                 chosen = {**defaults, **given}
             if unchecked(values):
-                base = {} if config is None else read_config_file(config)
-                made = RerankerConfig.model_construct(**{**base, **_written(chosen)})
+                made = RerankerConfig.model_construct(**_given(config, chosen))
             else:
                 made = config_from_options(config, **chosen)
             command(config=made, **values)

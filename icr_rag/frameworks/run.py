@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from icr_rag.config import RerankerConfig
 from icr_rag.errors import ConfigError
 from icr_rag.frameworks.listwise import rank_listwise
 from icr_rag.frameworks.pairwise import rank_pairwise
@@ -24,7 +23,6 @@ from icr_rag.scoring.base import (
 
 def rank_windows(
     scorer: Scorer,
-    config: RerankerConfig,
     query: Ids,
     documents: Sequence[Ids],
     fits: Callable[[Sequence[int]], bool],
@@ -33,13 +31,13 @@ def rank_windows(
     """Documents as token ids, in first-stage order, ranked.
 
     Args:
-        scorer: as `icr_rag.scoring.make.make_scorer` gives it for this configuration.
-        config: what the framework looks at.
+        scorer: as `icr_rag.scoring.make.make_scorer` gives it; its settings are the framework's.
         query: token ids.
         documents: distinct, cut to fit.
         fits: whether these fit in one prompt.
         cost: added to.
     """
+    config = scorer.config
     count = len(documents)
 
     def of(items: Sequence[int]) -> list[Ids]:

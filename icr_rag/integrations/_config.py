@@ -99,9 +99,7 @@ class Makers:
         from icr_rag.integrations._llm import unwrap_llm
 
         own, settings = adapter_settings(cls, fields)
-        if config is not None and not isinstance(config, RerankerConfig):
-            config = RerankerConfig.from_dict(config)
-        reranker = Reranker.from_model(*unwrap_llm(llm, tokenizer), config, **settings)
+        reranker = Reranker.from_model(*unwrap_llm(llm, tokenizer), _merged(config, settings))
         maker: Callable[..., Self] = cls
         return maker(reranker=reranker, **with_own_top_n(cls, reranker.config, own))
 
@@ -178,6 +176,13 @@ def resolve_reranker(
                 "beside it. Set them where the Reranker is made"
             )
         return reranker
-    if config is not None and not isinstance(config, RerankerConfig):
-        return Reranker(RerankerConfig(**{**config, **fields}))
-    return Reranker(config, **fields)
+    return Reranker(_merged(config, fields))
+
+
+def _merged(
+    config: RerankerConfig | Mapping[str, object] | None, fields: Mapping[str, object]
+) -> RerankerConfig:
+    """Settings, and keywords that go before them, checked together."""
+    if isinstance(config, RerankerConfig):
+        return config.replace(**fields) if fields else config
+    return RerankerConfig(**{**(config or {}), **fields})

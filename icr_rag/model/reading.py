@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 
+from icr_rag.methods import WITH_NULL
 from icr_rag.types import Span
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ _MAX_LOGITS = 2**25
 #: - max: mean over the query rows of the log of the largest probability in the document;
 #: - calibrated: ICR's document score from this head alone (arXiv 2410.02642, section 3).
 READINGS = ("lift", "log_mass", "max", "calibrated")
-#: Those that compare with the null query.
-WITH_NULL = frozenset({"lift", "calibrated"})
 
 #: The logarithm of attention that underflowed.
 _LEAST = torch.finfo(torch.float32).tiny

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 
 from icr_rag.config import RerankerConfig
+from icr_rag.methods import WITH_NULL
 from icr_rag.model.engine import Engine
-from icr_rag.model.reading import WITH_NULL
 from icr_rag.scoring.base import Scorer
 from icr_rag.scoring.calibration import document_log_ratios, document_scores
 from icr_rag.scoring.head_scores import HeadScores

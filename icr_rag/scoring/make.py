@@ -12,7 +12,7 @@ from icr_rag.errors import ConfigError
 from icr_rag.methods import Method, find_method
 from icr_rag.model.engine import Engine
 from icr_rag.scoring.base import ASKED, Scorer
-from icr_rag.scoring.selection import select_heads
+from icr_rag.scoring.selection import Selection, select_heads
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -25,7 +25,7 @@ def make_scorer(engine: Engine, config: RerankerConfig) -> Scorer:
         ConfigError: if there is no such method, its scorer cannot be imported or cannot do what
             its framework asks, or a setting means nothing to what a profile chose.
     """
-    method = chosen_method(config, engine.text_config)
+    method, _ = chosen_method(config, engine.text_config)
     scorer = scorer_class(method)(engine, config, method.framework)
     asked = ASKED[method.framework]
     if not isinstance(scorer, asked):
@@ -36,14 +36,17 @@ def make_scorer(engine: Engine, config: RerankerConfig) -> Scorer:
     return scorer
 
 
-def chosen_method(config: RerankerConfig, text_config: PreTrainedConfig) -> Method:
-    """The method, once it is known what a profile says of framework and heads.
+def chosen_method(
+    config: RerankerConfig, text_config: PreTrainedConfig
+) -> tuple[Method, Selection | None]:
+    """The method, once it is known what a profile says of framework and heads, and what is read;
+    None: no attention.
 
     Raises:
         ConfigError: if a setting means nothing to it, or the profile does not fit.
     """
     if not config.method.reads_attention:
-        return config.method
+        return config.method, None
     selection = select_heads(config, text_config)
     states = config.document_states
     method = find_method(config.scoring, selection.framework, config.likelihood, states)
@@ -53,7 +56,7 @@ def chosen_method(config: RerankerConfig, text_config: PreTrainedConfig) -> Meth
         uses.append(second_use(values))
     check_meaning(config, uses)
     check_explained(config, method)
-    return method
+    return method, selection
 
 
 def scorer_class(method: Method) -> type[Scorer]:

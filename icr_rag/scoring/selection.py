@@ -166,10 +166,8 @@ def _uniform(
     heads = {
         k: None if chosen and len(chosen) == head_count else chosen for k, chosen in heads.items()
     }
-    reading: str = config.reading
-    if reading == "auto":
-        reading = config.method.default_reading
-    if reading == "calibrated" and config.method.adds_up:
+    reading, added_up = config.method.read(config.reading)
+    if added_up:
         return Selection(framework, layers, heads, None, source)
     weight = 1.0 / len(pairs)
     weights = tuple(
