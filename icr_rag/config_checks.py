@@ -232,8 +232,10 @@ def _check_contradictions(config: RerankerConfig) -> None:
             f"sort={config.sort!r} does not go with framework={method.framework!r}; allowed are "
             f"{', '.join(allowed)}"
         )
-    if isinstance(config.heads, tuple) and config.layers != "auto":
-        first, last = config.layers if isinstance(config.layers, tuple) else (0, 2**31)
+    if isinstance(config.heads, tuple) and config.layers == "all":
+        raise ValueError("layers='all' means nothing beside single heads; leave it out")
+    if isinstance(config.heads, tuple) and isinstance(config.layers, tuple):
+        first, last = config.layers
         outside = [pair for pair in config.heads if not first <= pair[0] <= last]
         if outside:
             raise ValueError(f"heads {outside} lie outside layers={config.layers}")

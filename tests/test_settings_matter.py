@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from icr_rag import Reranker, RerankerConfig
 from icr_rag.errors import ConfigError
+from icr_rag.method import KEPT
 from icr_rag.methods import BUILT_IN, SPECIAL
 from icr_rag.profiles import HeadWeight, Profile, Shape
 
@@ -52,6 +53,9 @@ ELSEWHERE = {
     # The method itself.
     "scoring", "framework", "document_states",
 }  # fmt: skip
+
+#: What a reading of heads may leave alone.
+READINGS_DECIDE = {"calibration", "null_query", "token_mask", "aggregation"}
 
 CASES = [(row, states) for row in BUILT_IN for states in row.document_states]
 
@@ -151,7 +155,8 @@ def test_a_setting_changes_something_or_raises(row, states, tmp_path, monkeypatc
         if refused is not None:
             # What the table says means something is refused only beside what makes it useless.
             assert name in refused or beside, f"{row.label}: {name}: {refused}"
-            useless = "means nothing here" in refused or states == "joint"
+            idle = name in READINGS_DECIDE and "means nothing here" in refused
+            useless = idle or (states == "joint" and name in KEPT)
             assert name == "likelihood" or not row.uses(name) or useless, refused
             continue
         changed = outcome(fields)
@@ -209,6 +214,7 @@ MEANINGLESS = [
     {"reading": "lift", "score_mode": "lift"},
     {"score_mode": "lift", "aggregation": "mean"},
     {"calibration": "none", "null_query": "nothing"},
+    {"layers": "all", "heads": ((1, 2),)},
     {"fusion_weight": 0.3},
     {"fusion": "prior", "fusion_weight": 0.3},
 ]

@@ -54,6 +54,19 @@ def test_a_file_and_an_adapters_keywords_are_checked_together(sets, monkeypatch)
         monkeypatch.delenv("ICR_RAG_SET_SIZE")
 
 
+def test_settings_on_a_loaded_llm_are_checked_together():
+    pytest.importorskip("llama_index.core")
+    from icr_rag.integrations.llama_index import ICRRerank
+
+    made = ICRRerank.from_llm(
+        tiny_model("llama"),
+        tokenizer=byte_tokenizer(),
+        config={"set_size": 6},
+        framework="setwise",
+    )
+    assert (made.config.set_size, made.config.framework) == (6, "setwise")
+
+
 def test_a_grid_and_flags_are_checked_together(tmp_path, model_folder):
     pytest.importorskip("matplotlib")
     write_beir(tmp_path / "data" / "tiny")
