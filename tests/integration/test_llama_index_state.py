@@ -89,7 +89,7 @@ def test_every_setting_survives_json(top_n, mode, keep, report, layers, threshol
     adapter = ICRRerank(
         top_n=top_n, metadata_mode=mode, keep_retrieval_score=keep,
         report_truncation=report, layers=layers,
-        heads=None if layers == "auto" else ((3, 0), (4, 1)), score_threshold=threshold,
+        heads=((3, 0), (4, 1)) if layers == (3, 5) else None, score_threshold=threshold,
     )  # fmt: skip
     values = adapter.to_dict()
     assert json_types_only(values)
