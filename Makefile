@@ -25,7 +25,7 @@ demo: $(RUNNABLE)
 	$(BIN)/icr-rag demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --cov=icr_rag --cov-report=term
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --cov=icr_rag --cov-report=term
 
 test-oldest:
 	$(PYTHON) scripts/test_versions.py oldest .venv-oldest

@@ -7,6 +7,9 @@ import os
 # Tests never reach for a hub, whatever they load.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Processes that run tests side by side would get into each other's way with more threads.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from tiny import FAMILIES, byte_tokenizer, tiny_model
