@@ -23,6 +23,7 @@ from icr_rag.arguments import (
 from icr_rag.calls.notices import tell_cuts
 from icr_rag.calls.rank import Ranked, rank
 from icr_rag.calls.rank_many import rank_lists
+from icr_rag.calls.request import Request
 from icr_rag.config import RerankerConfig
 from icr_rag.config_scores import counts_first_stage
 from icr_rag.errors import ClosedError, ConfigError, InputError, brief
@@ -31,7 +32,7 @@ from icr_rag.model.device import release_cached_memory
 from icr_rag.model.forking import Turns, check_process, computing
 from icr_rag.order import UNREAD
 from icr_rag.ranking import make_ranking, present, unread
-from icr_rag.types import AttentionReading, Document, DocumentLike, Encoded, Ranking, Usage
+from icr_rag.types import AttentionReading, DocumentLike, Encoded, Ranking, Usage
 from icr_rag.worker import Worker
 
 if TYPE_CHECKING:
@@ -150,18 +151,12 @@ class Reranker:
         raise; whatever else goes wrong is in the ranking's ``error``.
         """
         given = check_documents(documents)
-        return self._rank(query, given, self._check_top_n(top_n), retrieval_scores)
+        return self._rank(Request(query, given, self._check_top_n(top_n), retrieval_scores))
 
-    def _rank(
-        self,
-        query: str,
-        given: list[Document],
-        top_n: int | None,
-        retrieval_scores: RetrievalScores | None,
-        answered: Scorer | None = None,
-    ) -> Ranking:
+    def _rank(self, request: Request, answered: Scorer | None = None) -> Ranking:
+        given, top_n = request.documents, request.top_n
         try:
-            done = self._score(query, given, retrieval_scores, answered)
+            done = self._score(request, answered)
         except (ConfigError, ClosedError):
             raise
         except Exception as error:
@@ -174,18 +169,13 @@ class Reranker:
             tell_cuts(done.usage, len(given), self.config, done.context)
         return make_ranking(given, done.scored, done.usage, top_n)
 
-    def _score(
-        self,
-        query: str,
-        given: list[Document],
-        retrieval_scores: RetrievalScores | None,
-        answered: Scorer | None = None,
-    ) -> Ranked:
+    def _score(self, request: Request, answered: Scorer | None = None) -> Ranked:
         """Check, load, and go through the steps."""
         started = time.perf_counter()
+        query, given = request.query, request.documents
         check_query(query)
         # The configuration may say that they do not count.
-        asked = retrieval_scores if counts_first_stage(self.config) else None
+        asked = request.retrieval_scores if counts_first_stage(self.config) else None
         first_stage = check_retrieval_scores(asked, len(given), self.config.fusion != "weighted")
         if not any(document.content.strip() for document in given):
             score = UNREAD if self.config.score_mode == "explained" else 0.0
@@ -240,7 +230,7 @@ class Reranker:
         return rank_lists(
             self.config,
             lambda: self.scorer,
-            lambda query, given, answered: self._rank(query, given, top_n, None, answered),
+            lambda query, given, answered: self._rank(Request(query, given, top_n), answered),
             queries,
             document_lists,
         )
@@ -307,7 +297,7 @@ class Reranker:
         documents = check_documents(["One document.", "Another document."])
         scores = [1.0, 0.0] if self.config.fusion == "weighted" else None
         # Not `rank`, which may let a failure through.
-        self._score("warm-up", documents, scores)
+        self._score(Request("warm-up", documents, retrieval_scores=scores))
         return self
 
     def close(self) -> None:

@@ -1,0 +1,228 @@
+"""The settings: names, types, bounds, defaults and what each is for.
+
+`icr_rag.config.RerankerConfig` adds what must agree between them, and ways to read and change them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from icr_rag.methods import scorings
+
+
+def _allow_written_window(schema: dict[str, Any]) -> None:
+    schema["anyOf"].append({"type": "string", "pattern": r"^\s*\d+\s*-\s*\d+\s*$"})
+
+
+def _list_scorings(schema: dict[str, Any]) -> None:
+    schema["enum"] = scorings()
+
+
+class Fields(BaseModel):
+    """All fields of `icr_rag.config.RerankerConfig`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    # --- the model -------------------------------------------------------------------------
+    model: str = Field(
+        "smollm2-135m",
+        min_length=1,
+        description="Hub name, local Hugging Face folder, GGUF file, or the embedded model "
+        "'smollm2-135m'.",
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
+    device: str = Field("auto", description="'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'.")
+    device_map: str | dict[str, str | int] | None = Field(
+        None, description="Spread the model over devices, as in transformers; replaces `device`."
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="Type of the weights. 'auto': what the checkpoint has on an accelerator, the "
+        "faster of float32 and bfloat16, by measurement, on a CPU.",
+    )
+    attn_implementation: Literal["sdpa", "flash_attention_2", "eager"] = Field(
+        "sdpa", description="The attention kernel that computes the layers' outputs."
+    )
+    quantization: Literal["4bit", "8bit"] | None = Field(
+        None, description="Quantise the weights while loading (bitsandbytes)."
+    )
+    local_files_only: bool = Field(False, description="Never contact a hub or package index.")
+    cache_dir: str | None = Field(None, description="Folder for downloaded and converted models.")
+    trust_remote_code: bool = Field(
+        False, description="Run Python code that comes with a hub model. Off unless you turn it on."
+    )
+
+    # --- how documents are judged -----------------------------------------------------------
+    scoring: str = Field(
+        "attention",
+        description="What is taken for relevance: 'attention' paid to a document, 'likelihood' of "
+        "the query or of an answer, text by 'generation', or attention and query likelihood "
+        "'mixed'.",
+        json_schema_extra=_list_scorings,
+    )
+    framework: Literal["auto", "pointwise", "pairwise", "listwise", "setwise"] = Field(
+        "auto",
+        description="Which documents meet in one prompt. 'auto': listwise for attention and "
+        "generation, pointwise for likelihood and mixed.",
+    )
+    likelihood: Literal["query", "yes_no"] = Field(
+        "query",
+        description="Pointwise likelihood: of the 'query' given the document, or of 'yes' against "
+        "'no' when asked whether the document is relevant.",
+    )
+    yes_no_template: Literal["chat", "qwen3_reranker"] = Field(
+        "chat",
+        description="Prompt of yes/no: a question in the model's own chat format, or the one that "
+        "Qwen3-Reranker models were trained with.",
+    )
+    sort: Literal["heap", "bubble", "all_pairs"] = Field(
+        "heap",
+        description="How pairwise and setwise comparisons make a ranking; 'all_pairs' is for "
+        "pairwise only.",
+    )
+    set_size: int = Field(4, ge=2, le=26, description="Documents in one setwise comparison.")
+    sort_top: int | None = Field(
+        10,
+        ge=1,
+        description="How many of the best ranks a sort finds; documents below keep their order. "
+        "None: all.",
+    )
+
+    # --- what is read ----------------------------------------------------------------------
+    layers: Literal["auto", "all"] | tuple[int, int] = Field(
+        "auto",
+        description="Layers read, 0-indexed: (first, last) inclusive, 'all', or 'auto': the "
+        "published or measured window of a known model, else the four middle layers.",
+        json_schema_extra=_allow_written_window,
+    )
+    heads: Literal["auto", "all"] | tuple[tuple[int, int], ...] = Field(
+        "auto",
+        description="Read only these (layer, head) pairs, 0-indexed, or 'all' heads of `layers`. "
+        "'auto': those of the profile or of a known model where `layers` is 'auto' too, else all.",
+    )
+    reading: Literal["auto", "calibrated", "lift", "log_mass", "max"] = Field(
+        "auto",
+        description="What is taken from each head: 'calibrated' attention added up (ICR); or, "
+        "standardised per head over the candidates and then averaged, the log ratio to the null "
+        "query ('lift'), the mean log attention ('log_mass') or the largest ('max'). 'auto': what "
+        "the profile says, else 'calibrated'.",
+    )
+    profile: str | None = Field(
+        None, description="JSON file of `icr-rag profile`: layers or weighted heads to read."
+    )
+    double_query: bool = Field(
+        False,
+        description="Documents, query, instruction, query; only the second copy is read.",
+    )
+    calibration: Literal["null", "none"] = Field(
+        "null", description="Subtract the reading of a content-free query, or do not."
+    )
+    null_query: str = Field("N/A", min_length=1, description="The content-free query.")
+    token_mask: bool = Field(
+        True,
+        description="Drop a document's tokens at or below the mean minus two standard deviations.",
+    )
+    aggregation: Literal["sum", "mean"] = Field(
+        "sum", description="A document's score is the sum (as published) or mean over its tokens."
+    )
+
+    # --- the prompt ------------------------------------------------------------------------
+    order: Literal["best_last", "given"] = Field(
+        "best_last",
+        description="Place the first candidate last, nearest to the query, or keep the order.",
+    )
+    instruction: str = Field(
+        "retrieval", description="'retrieval', 'question_answering', or your own sentence."
+    )
+    max_document_tokens: int | None = Field(
+        None, ge=1, description="Cut longer documents; which ones is in `usage.truncated`."
+    )
+    max_query_tokens: int | None = Field(
+        None, ge=1, description="Cut a longer query; None: a query that does not fit is an error."
+    )
+
+    # --- long lists ------------------------------------------------------------------------
+    window: int | None = Field(
+        None, ge=2, description="Documents per prompt. None: as many as fit the token budget."
+    )
+    stride: int | None = Field(
+        None, ge=1, description="How far windows slide up. None: half a window."
+    )
+    token_budget: int | None = Field(
+        None, ge=64, description="Most tokens in one prompt. None: the model's context length."
+    )
+    prefill_chunk: int | None = Field(
+        None, ge=1, description="Tokens run through the layers at once. None: chosen by device."
+    )
+
+    # --- document states -------------------------------------------------------------------
+    document_states: Literal["joint", "independent", "blind"] = Field(
+        "joint",
+        description="'independent': each document is encoded by itself, once, and its states are "
+        "kept, so that a query costs its own tokens only; 'blind': of these only the keys that "
+        "are read, which the query's tokens do not see otherwise; 'joint': nothing is kept.",
+    )
+    states_memory: int = Field(
+        1024, ge=0, description="MiB of document states kept in memory; the oldest go first."
+    )
+    states_dir: str | None = Field(
+        None, description="Folder where document states are kept for other processes and runs."
+    )
+    states_dtype: Literal["same", "float16", "bfloat16", "int8"] = Field(
+        "same", description="Number format of kept states; 'same': the model's, nothing is lost."
+    )
+    cascade: int | None = Field(
+        None,
+        ge=2,
+        description="With kept states: so many of the best documents are then read again with "
+        "nothing kept, and take the first places in the order of that. None: none are.",
+    )
+    cascade_framework: Literal["listwise", "pointwise"] = Field(
+        "listwise", description="How `cascade` reads: all in one prompt, or each by itself."
+    )
+
+    # --- the result ------------------------------------------------------------------------
+    top_n: int | None = Field(None, ge=0, description="How many documents to return. None: all.")
+    score_mode: Literal["raw", "share", "rank", "lift", "explained"] = Field(
+        "raw",
+        description="'raw': calibrated attention; 'share' of the list, adding up to 1; 'rank': 1, "
+        "1/2, 1/3, ...; 'lift': log of a document's attention over that of the null query, by "
+        "which documents are then ranked; 'explained': a score by the document alone, which "
+        "compares across queries and lists, for attention (pointwise), likelihood (pointwise), "
+        "mixed; the first stage does not count then.",
+    )
+    score_threshold: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="Leave out documents with a lower score. With score_mode='explained' one "
+        "threshold serves all queries; other scores depend on the query and the list, so that none "
+        "does.",
+    )
+    fusion: Literal["auto", "none", "rrf", "weighted", "prior"] = Field(
+        "auto",
+        description="Combine with the first stage: 'rrf' by both ranks, 'weighted' by both "
+        "scores, each scaled to 0..1 over the list; 'prior' counts the given order as weak "
+        "evidence. 'auto': 'prior' where the profile in use was made with it, or the call gives "
+        "the first stage's scores, else 'none'.",
+    )
+    fusion_weight: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Weight of the model's own ranking in 'rrf' and 'weighted'; the first stage "
+        "has the rest.",
+    )
+    near_duplicates: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Leave out a document whose text is at least this similar to a better one "
+        "(Jaccard similarity of runs of five characters; 0.8 is a usual value).",
+    )
+    on_error: Literal["raise", "passthrough"] = Field(
+        "raise",
+        description="'passthrough': if ranking fails, keep the given order and say so in the "
+        "result and in the log.",
+    )
