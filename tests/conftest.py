@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 
 # Tests never reach for a hub, whatever they load.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Nor do other libraries report anything: without a network their threads log at any moment.
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "false"
+os.environ.setdefault("DO_NOT_TRACK", "1")
 # Processes that run tests side by side would get into each other's way with more threads.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -24,6 +28,18 @@ def one_number_format():
         seconds = {"float32": 1.0, "bfloat16": 1.0}
         patch.setattr(device, "measure_layer_seconds", lambda: dict(seconds))
         yield
+
+
+@pytest.fixture
+def own_records(caplog):
+    """Gives what was logged so far by this package or from this thread; those of other libraries
+    may log at any moment."""
+    thread = threading.get_ident()
+    return lambda: [
+        record
+        for record in caplog.records
+        if record.name.startswith("icr_rag") or record.thread == thread
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -60,14 +60,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_let_through_is_told_in_few_words(name, caplog):
+def test_what_is_let_through_is_told_in_few_words(name, own_records):
     make, (query, documents, *more) = WRONG[name]
     ranker = make(on_error="passthrough")
     scores = more[1] if more else None
     ranking = ranker.rank(query, documents, retrieval_scores=scores)
     assert ranking.error is not None
     assert len(ranking.error) < MOST
-    for record in caplog.records:
+    for record in own_records():
         assert len(record.getMessage()) < MOST
 
 
@@ -117,7 +117,7 @@ def test_brief_keeps_the_beginning(text, most):
     assert shown(text) == brief(repr(text), 80)
 
 
-def test_the_log_of_queries_that_fail_together_is_brief(monkeypatch, caplog):
+def test_the_log_of_queries_that_fail_together_is_brief(monkeypatch, caplog, own_records):
     from icr_rag.calls import rank_many as many
 
     def fail(*_):
@@ -128,5 +128,5 @@ def test_the_log_of_queries_that_fail_together_is_brief(monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         rankings = ranker.rank_many([QUERY, "Which is soft?"], [["a", "b"]] * 2)
     assert all(ranking.error is None for ranking in rankings)
-    assert caplog.records
-    assert all(len(record.getMessage()) < MOST for record in caplog.records)
+    assert own_records()
+    assert all(len(record.getMessage()) < MOST for record in own_records())

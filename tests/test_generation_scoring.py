@@ -168,7 +168,9 @@ def with_habits(**habits):
 @pytest.mark.parametrize("wrapped", [False, True])
 # One that PEFT causes as it wraps the model.
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
-def test_text_is_the_likeliest_whatever_the_models_file_says(habits, wrapped, caplog, monkeypatch):
+def test_text_is_the_likeliest_whatever_the_models_file_says(
+    habits, wrapped, own_records, monkeypatch
+):
     model = with_habits(**habits)
     if wrapped:
         peft = pytest.importorskip("peft")
@@ -182,7 +184,7 @@ def test_text_is_the_likeliest_whatever_the_models_file_says(habits, wrapped, ca
         found = generate(reranker.engine, batch, NEW_TOKENS)
     wanted = [likeliest(tiny_model("llama"), [*batch.head_ids, *body]) for body in batch.bodies]
     assert found.texts == [byte_tokenizer().decode(ids) for ids in wanted]
-    assert caplog.records == []
+    assert own_records() == []
     assert model.generation_config.to_dict() == before
 
 

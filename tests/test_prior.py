@@ -85,7 +85,7 @@ class CountsTheOrder(Reranker):
         return scorer, second
 
 
-def test_auto_orders_its_prior_by_scores_that_are_given(caplog):
+def test_auto_orders_its_prior_by_scores_that_are_given(own_records):
     fields = {"layers": (1, 2), "framework": "pointwise"}
     auto = CountsTheOrder.from_model(tiny_model("llama"), byte_tokenizer(), **fields)
     prior = tiny(fusion="prior", framework="pointwise")
@@ -94,7 +94,7 @@ def test_auto_orders_its_prior_by_scores_that_are_given(caplog):
         found = auto.rank(QUERY, TEXTS, retrieval_scores=scores)
         assert found.scores == prior.rank(QUERY, TEXTS, retrieval_scores=scores).scores
         assert found.scores != auto.rank(QUERY, TEXTS).scores
-    assert caplog.records == []
+    assert own_records() == []
 
 
 def test_none_leaves_the_scores_out():

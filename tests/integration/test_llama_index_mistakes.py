@@ -80,7 +80,7 @@ def test_a_wrong_query_raises_before_any_event(tiny_reranker, call, name):
 @BOTH
 @pytest.mark.parametrize("name", BUNDLES)
 def test_a_wrong_query_that_is_let_through_leaves_the_nodes_in_order(
-    tiny_reranker, call, name, caplog
+    tiny_reranker, call, name, own_records
 ):
     bundle, message = BUNDLES[name]
     adapter, debug = make(tiny_reranker.with_config(on_error="passthrough"))
@@ -96,7 +96,7 @@ def test_a_wrong_query_that_is_let_through_leaves_the_nodes_in_order(
     assert snapshot(nodes) == before
     assert names(events) == PAIR
     assert len(debug.get_event_pairs(CBEventType.RERANKING)) == 1
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert [record.levelname for record in own_records()] == ["WARNING"]
 
 
 @BOTH
