@@ -169,7 +169,7 @@ def with_habits(**habits):
 # One that PEFT causes as it wraps the model.
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
 def test_text_is_the_likeliest_whatever_the_models_file_says(
-    habits, wrapped, own_records, monkeypatch
+    habits, wrapped, caplog, own_records, monkeypatch
 ):
     model = with_habits(**habits)
     if wrapped:
