@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import FAMILIES, byte_tokenizer, tiny_model
 
@@ -66,7 +66,7 @@ def test_one_document_reads_as_the_prompt_from_left_to_right(name, double_query)
             torch.testing.assert_close(found, expected[place], atol=1e-5, rtol=1e-4)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30)
 @given(
     name=st.sampled_from(["llama", "gemma3"]),
     way=st.sampled_from([*WAYS, "shared"]),

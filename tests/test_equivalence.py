@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import FAMILIES, NARROW, tiny_model
 
@@ -94,7 +94,7 @@ def test_chosen_heads_are_read_and_no_others(family, tokenizer):
 token_lists = st.lists(st.integers(4, 250), min_size=1, max_size=70)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(
     name=st.sampled_from(["llama", "mistral_narrow", "gemma3", "phi3"]),
     prefix=token_lists,

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 from beir import CORPUS, QUERIES, RUN, FakeReranker, write_beir
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny import byte_tokenizer, tiny_model
 
@@ -57,7 +57,6 @@ def judged_runs(draw):
 
 
 @given(judged_runs())
-@settings(deadline=None)
 def test_measures_equal_their_definitions(case):
     ranked, grades = case
     values = evaluate_run({"q": ranked}, {"q": grades}, ["q"])["q"]

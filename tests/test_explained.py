@@ -9,7 +9,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import byte_tokenizer, tiny_model
 
@@ -175,7 +175,7 @@ def test_yes_no_is_a_probability(llama, tokenizer, template):
     assert found.usage.tokens == raw.rank(QUERY, DOCUMENTS).usage.tokens
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15)
 @given(
     method=st.sampled_from(METHODS),
     documents=st.lists(st.text("abc d.", min_size=1, max_size=60), min_size=1, max_size=12),
@@ -196,7 +196,7 @@ def test_splitting_a_list_changes_nothing(method, documents, query, size, chunk)
     assert along == sorted(along, reverse=True)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15)
 @given(
     method=st.sampled_from(ALONE),
     documents=st.lists(st.text("abc d.", min_size=1, max_size=60), max_size=8),

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import FAMILIES, byte_tokenizer, meaningful, tiny_model
 from transformers import GenerationConfig
@@ -233,7 +233,7 @@ PIECES = st.sampled_from(
 GARBAGE = st.lists(PIECES | st.text(max_size=4), max_size=12).map("".join)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120)
 @given(
     framework=st.sampled_from(FRAMEWORKS),
     answers=st.lists(GARBAGE, min_size=1, max_size=7),
@@ -311,7 +311,7 @@ def sensible(prompt):
     return " > ".join(best_first) if "Rank the" in prompt else f" {best_first[0]}"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(
     framework=st.sampled_from(["listwise", "setwise", "pairwise"]),
     keys=st.lists(st.integers(0, 999), min_size=1, max_size=14, unique=True),

@@ -123,7 +123,7 @@ def test_what_is_no_gguf_file_is_an_error(tmp_path, content):
         convert_gguf(path, tmp_path / "target")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(share=st.floats(0, 0.99))
 def test_a_file_that_is_cut_off_is_an_error(llama_file, tmp_path_factory, share):
     folder = tmp_path_factory.mktemp("cut")

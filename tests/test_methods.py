@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import byte_tokenizer, meaningful, tiny_model
 
@@ -116,7 +116,7 @@ def test_top_n_cuts_the_list_and_no_more(method, top_n):
     assert configured.scores == everything.scores
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(
     method=st.sampled_from(METHODS),
     documents=st.lists(

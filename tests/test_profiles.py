@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import byte_tokenizer, tiny_model
 
@@ -271,7 +271,7 @@ def test_the_given_order_counts_with_the_weight_of_the_profile(tmp_path):
     assert [hit.index for hit in rank(prior, documents=worst_first)] == [0, 1, 2, 3]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15)
 @given(
     weights=st.lists(
         st.builds(

@@ -36,7 +36,7 @@ def best(heads):
 # --- measures --------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     grades=st.lists(st.integers(0, 3), min_size=1, max_size=15),
     unseen=st.lists(st.integers(1, 3), max_size=3),

@@ -31,7 +31,7 @@ def document(number, sentences=8, title=True):
 CORPUS = {f"d{number}": document(number) for number in range(30)}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     kinds=st.lists(st.sampled_from(["title", "sentence", "passage"]), min_size=1, unique=True),
     count=st.integers(1, 12),

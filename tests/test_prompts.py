@@ -101,7 +101,7 @@ def test_lone_surrogates_are_read_as_unknown_characters(llama):
 
 
 @pytest.mark.real_weights
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     document=st.text(st.characters(max_codepoint=0xD7FF), max_size=60)
     | st.lists(

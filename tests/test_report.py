@@ -147,7 +147,7 @@ def test_the_plot_takes_any_number_of_systems(result, tmp_path, systems):
         unique_by=(lambda point: round(point[0], 1), lambda point: round(point[1], 2)),
     )
 )
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_labels_cover_no_other_label(points):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import byte_tokenizer, tiny_model
 
@@ -53,7 +53,7 @@ def test_documents_of_every_kind_rank_alike():
     assert by_index[3].metadata == {"b": 2}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(
     documents=st.lists(
         st.text(max_size=30) | st.sampled_from(["", " \n", "x", "x", "<|im_end|>"]), max_size=8

@@ -229,7 +229,7 @@ def test_what_means_nothing_is_refused_with_the_way_out(fields):
     assert "leave it out" in message or "leave out" in message
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.sampled_from(CASES),
     st.lists(st.sampled_from(sorted(SPECIAL - {"profile", "states_dir"})), max_size=4),

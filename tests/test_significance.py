@@ -6,7 +6,7 @@ import statistics
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from icr_rag.errors import ConfigError, InputError
@@ -33,7 +33,6 @@ def every_sign(differences):
 
 
 @given(PAIRS)
-@settings(deadline=None)
 def test_few_queries_are_tested_exactly(pair):
     a, b = pair
     found = paired_test(a, b, samples=1000)
@@ -45,7 +44,6 @@ def test_few_queries_are_tested_exactly(pair):
 
 
 @given(PAIRS)
-@settings(deadline=None)
 def test_the_sides_can_be_exchanged(pair):
     a, b = pair
     one, other = paired_test(a, b, samples=600), paired_test(b, a, samples=600)

@@ -34,7 +34,7 @@ def there_and_back(tensor, dtype, kind="k"):
     return decode(encode({f"{kind}.0": tensor}, dtype), tensor.dtype)[f"{kind}.0"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(tensors(ANYTHING), st.sampled_from(DTYPES), st.sampled_from("kv"))
 def test_shape_type_and_whatever_is_no_number_come_back(tensor, dtype, kind):
     before = tensor.clone()
@@ -48,7 +48,7 @@ def test_shape_type_and_whatever_is_no_number_come_back(tensor, dtype, kind):
         assert torch.equal(found.view(torch.int32), tensor.contiguous().view(torch.int32))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(tensors(NUMBERS), st.sampled_from("kv"))
 @example(torch.tensor([[[2.2068e-38]]]), "k")  # its scale would be no normal number
 @example(torch.tensor([[[7.4e-37]]]), "v")

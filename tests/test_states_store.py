@@ -74,7 +74,7 @@ def test_int8_keeps_an_outlying_channel_from_spoiling_the_others():
 # --- memory ----------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     budget=st.integers(0, 6),
     steps=st.lists(st.tuples(st.booleans(), st.integers(0, 7)), max_size=40),

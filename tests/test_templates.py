@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny import byte_tokenizer, meaningful, tiny_model
 from tokenizers.processors import TemplateProcessing
@@ -262,7 +262,7 @@ METHODS += [
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: "-".join(map(str, method.values())))
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12)
 @given(
     query=st.text("ab c", min_size=1, max_size=60).filter(str.strip),
     sizes=st.lists(st.integers(1, 500), min_size=1, max_size=7),
@@ -298,7 +298,7 @@ def test_prompts_and_answers_fit_the_budget(method, query, sizes, budget, set_si
     query=st.text("ab ", max_size=40),
     documents=st.lists(st.text("abc ", min_size=1, max_size=9), min_size=1, max_size=120),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_costs_are_never_too_small(name, query, documents):
     prompts = EVERY[name]
     query_ids, ids = prompts.encode_query(query), prompts.encode_documents(documents)

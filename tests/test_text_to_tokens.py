@@ -77,7 +77,7 @@ def test_no_blank_goes_before_a_segment():
     assert tokenizer.convert_ids_to_tokens(encoder.encode(["\n"])[0]) == ["<0x0A>"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=12), min_size=1, max_size=5))
 def test_segments_put_together_are_the_text(texts):
     """What each segment's tokens say is the segment, with every kind of tokenizer."""

@@ -34,7 +34,7 @@ def test_order_and_scores_are_the_rerankers(reranker):
     assert all(type(d.metadata["relevance_score"]) is float for d in result)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(texts=st.lists(st.text(max_size=20), max_size=6), top_n=st.none() | st.integers(0, 8))
 def test_result_is_a_sub_permutation_and_nothing_is_changed(texts, top_n):
     reranker = Reranker.from_model(tiny_model("llama"), byte_tokenizer(), layers=(1, 1))

@@ -36,7 +36,7 @@ def test_scores_are_the_rerankers_in_the_order_of_the_pairs(reranker):
     assert encoder.score([]) == []
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(picks=st.lists(st.tuples(st.booleans(), st.sampled_from(TEXTS)), max_size=6))
 def test_queries_may_be_mixed(reranker, picks):
     pairs = [(QUERY if first else OTHER_QUERY, text) for first, text in picks]

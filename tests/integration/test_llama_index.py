@@ -41,7 +41,7 @@ def test_metadata_mode_decides_what_is_read(tiny_reranker):
     ]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(texts=st.lists(st.text(max_size=20), max_size=6), top_n=st.none() | st.integers(0, 8))
 def test_result_is_a_sub_permutation_and_nothing_is_changed(tiny_reranker, texts, top_n):
     nodes = make_nodes(texts)

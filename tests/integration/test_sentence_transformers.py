@@ -78,7 +78,7 @@ def test_scores_are_the_rerankers(ours, tiny_reranker):
     assert [r["corpus_id"] for r in ours.rank(QUERY, TEXTS)] == [hit.index for hit in expected]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(pairs=st.lists(st.tuples(st.sampled_from(["a?", "b?"]), st.sampled_from("xyz")), max_size=8))
 def test_pairs_of_several_queries_keep_their_places(ours, tiny_reranker, pairs):
     scores = ours.predict(pairs)
