@@ -100,11 +100,12 @@ def find_judge(scorer: Scorer, method: Method) -> Judge | None:
         calibrations = [item.calibration for item in found if item.calibration]
         calibration = _fitting(calibrations, basis, config, "score_mode='probability'")
     abstentions = [item.abstention for item in found if item.abstention]
-    if config.min_answerable is not None or (abstentions and config.profile is not None):
-        asked = "min_answerable" if config.min_answerable is not None else "profile"
+    # A file that is given for nothing else must be of use; else it is told where it can be.
+    named = config.profile is not None and calibration is None and not method.reads_attention
+    if config.min_answerable is not None or named:
+        asked = "profile" if config.min_answerable is None else "min_answerable"
         abstention = _fitting(abstentions, basis, config, asked)
     else:
-        # Nobody asked for it: it is told where it can be.
         abstention = next((item for item in abstentions if item.basis == basis), None)
     return Judge(calibration, abstention)
 
