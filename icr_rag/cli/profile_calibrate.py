@@ -91,8 +91,10 @@ def calibrate_profile(
 
     own = scoring_config(config, None if heads is None else str(heads))
     with Reranker(own) as reranker:
-        lists = _score(reranker, tasks)
+        prepare(reranker)
+        # Before anything is scored, in case there are no heads to score by.
         profile = heads_to_calibrate(own, reranker.engine.text_config)
+        lists = _score(reranker, tasks)
         told = {**data, "max_document_tokens": own.max_document_tokens}
         kind = asked.kind or "logistic"
         fitted = fit(lists, kind, reranker.scorer.basis(), told, asked.targets)
@@ -109,7 +111,6 @@ def _score(reranker: Reranker, tasks: Sequence[Task]) -> list[ScoredList]:
 
         def show(finished: int, count: int) -> None:
             if not bars.tasks:
-                prepare(reranker)
                 stack.enter_context(bars).add_task("", total=count)
             bars.update(bars.task_ids[0], completed=finished)
 
