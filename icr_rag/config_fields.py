@@ -194,8 +194,7 @@ class Fields(BaseModel):
         "1/2, 1/3, ...; 'lift': log of a document's attention over that of the null query, by "
         "which documents are then ranked; 'explained': a score by the document alone, which "
         "compares across queries and lists, for attention (pointwise), likelihood (pointwise), "
-        "mixed; the first stage does not count then. 'probability': the same through the "
-        "calibration of the profile in use: how likely the document is relevant.",
+        "mixed; 'probability': that by the profile's calibration; without the first stage both.",
     )
     score_threshold: float | None = Field(
         None,

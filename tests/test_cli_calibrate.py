@@ -148,8 +148,8 @@ def test_heads_are_chosen_and_calibrated_on_demand(folders, model_folder, tmp_pa
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--calibrate", "beta"), "--calibrate beta; allowed are logistic, isotonic and none"),
-        (("--method", "best"), "--method best; allowed are .* and none"),
+        (("--calibrate", "beta"), "--calibrate beta; allowed are logistic, isotonic, none"),
+        (("--method", "best"), "--method best; allowed are .*, none"),
         (("--method", "none", "--calibrate", "none"), "nothing is left to do"),
         (("--target-precision", 0.9), "need --calibrate"),
         (("--scoring", "likelihood", "--method", "core"), "this scoring reads no attention"),

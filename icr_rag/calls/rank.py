@@ -73,7 +73,7 @@ def rank(
         ranked, cut = read_again(second, ranked, query, candidates, documents, config.cascade, cost)
         truncated |= cut
 
-    scored = candidates.spread(ranked, absolute=config.absolute)
+    scored = candidates.spread(ranked, absolute=scorer.judge is not None)
     if scorer.judge is not None:
         scored = replace(
             scored,

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from icr_rag import Reranker, RerankerConfig
 from icr_rag.cli.console import messages, note, output_console, prepare
-from icr_rag.errors import InputError
+from icr_rag.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from icr_rag.profiles import Profile, Proposal
@@ -46,16 +46,22 @@ def steps(
     """What the options ask for.
 
     Raises:
+        ConfigError: for a way of scoring that there is nothing to find out about.
         InputError: for a value that is not allowed, or options that leave nothing to do.
     """
     from icr_rag.profiling.calibrate import KINDS
     from icr_rag.profiling.study import METHODS
 
     if method not in (None, "none", *METHODS):
-        raise InputError(f"--method {method}; allowed are {', '.join(METHODS)} and none")
+        raise InputError(f"--method {method}; allowed are {', '.join([*METHODS, 'none'])}")
     if calibrate not in (None, "none", *KINDS):
-        raise InputError(f"--calibrate {calibrate}; allowed are {', '.join(KINDS)} and none")
+        raise InputError(f"--calibrate {calibrate}; allowed are {', '.join([*KINDS, 'none'])}")
     reads = config.method.reads_attention
+    if not reads and not config.method.explained:
+        raise ConfigError(
+            f"{config.method.label} reads no attention, so that there are no heads to choose, and "
+            "has no absolute scores to calibrate"
+        )
     fixed = config.profile is not None or not reads
     if fixed and method not in (None, "none"):
         why = "--profile has heads already" if reads else "this scoring reads no attention"
