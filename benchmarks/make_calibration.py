@@ -4,11 +4,11 @@
 
 Explained scores of two kinds of queries, each with 20 candidates:
 
-- labelled: claims of scifact with even ids (those with odd ids are kept for the test), BM25's top 20;
+- labelled: claims of scifact with even ids (the odd ones are kept for the test), BM25's top 20;
 - label-free: pieces of scifact's abstracts, with BM25's hard negatives.
 
-The heads that ship were learned on even ids, too. Scores are kept in the folder, a line per query and
-method; interrupted, the same command goes on. Then everything is fitted in seconds, and written
+The heads that ship were learned on even ids, too. Scores are kept in the folder, a line per query
+and method; interrupted, the same command goes on. Then everything is fitted in seconds, and written
 into the profiles that ship, or into those of ``--profiles FOLDER``; ``--without label-free`` or
 ``labelled`` leaves a kind of queries out, to compare.
 """
@@ -91,8 +91,13 @@ def scored(
             for name in names:
                 if (name, query) not in known:
                     (one,) = score_lists(rerankers[name], [replace(task, queries=[query])])
-                    row = {"method": name, "query": query, "group": task.name,
-                           "scores": one.scores.tolist(), "relevant": one.relevant.tolist()}  # fmt: skip
+                    row = {
+                        "method": name,
+                        "query": query,
+                        "group": task.name,
+                        "scores": one.scores.tolist(),
+                        "relevant": one.relevant.tolist(),
+                    }
                     known[name, query] = row
                     with path.open("a") as file:
                         file.write(json.dumps(row) + "\n")

@@ -22,8 +22,10 @@ from icr_rag.profiling.thresholds import propose
 #: How scores may become probabilities.
 KINDS = ("logistic", "isotonic")
 _FOLDS = 5
-#: Weak, so that the line is that of the data; keeps it finite where scores separate perfectly.
-_C = 100.0
+#: Inverse strengths of the L2 penalty on standardised scores. Of one score weak, so that the line is
+#: that of the data, and yet finite where scores separate perfectly; of the four of a list, which say
+#: nearly the same, scikit-learn's own.
+_ONE_SCORE, _LIST = 100.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -127,11 +129,11 @@ def _learner() -> Any:
     return require("sklearn.linear_model", "evaluation", "Calibrating")
 
 
-def _regression(columns: np.ndarray, so: np.ndarray) -> tuple[np.ndarray, float]:
+def _regression(columns: np.ndarray, so: np.ndarray, strength: float) -> tuple[np.ndarray, float]:
     """Weights and intercept of a logistic regression, for the columns as they are."""
     mean, deviation = columns.mean(axis=0), columns.std(axis=0)
     scale = np.where(deviation > 0, deviation, 1.0)
-    model = _learner().LogisticRegression(C=_C, max_iter=1000)
+    model = _learner().LogisticRegression(C=strength, max_iter=1000)
     model.fit((columns - mean) / scale, so)
     weights = model.coef_[0] / scale
     return weights, float(model.intercept_[0] - weights @ mean)
@@ -139,7 +141,7 @@ def _regression(columns: np.ndarray, so: np.ndarray) -> tuple[np.ndarray, float]
 
 def _fit_pairs(scores: np.ndarray, so: np.ndarray, kind: str) -> Calibration:
     # Also for "isotonic", which makes a flat line of scores that fall with relevance.
-    weights, intercept = _regression(scores[:, None], so)
+    weights, intercept = _regression(scores[:, None], so, _ONE_SCORE)
     if weights[0] <= 0:
         raise InputError(
             "the scores do not rise with relevance on these queries, so that they say nothing of "
@@ -178,12 +180,12 @@ def _abstention(
         rest = held != part
         if not answers[rest].any() or answers[rest].all():
             return None
-        judge = _weights(*_regression(columns[rest], answers[rest]))
+        judge = _weights(*_regression(columns[rest], answers[rest], _LIST))
         for place in np.flatnonzero(~rest):
             chances[place] = judge.probability(kinds[place][0].tolist())
     found = figures(chances, answers)
     measured = {"lists": found.pop("pairs"), "with an answer": found.pop("relevant"), **found}
-    return _weights(*_regression(columns, answers)).model_copy(
+    return _weights(*_regression(columns, answers, _LIST)).model_copy(
         update={"basis": dict(basis), "data": dict(data), "measured": measured}
     )
 
