@@ -22,9 +22,9 @@ from icr_rag.profiling.thresholds import propose
 #: How scores may become probabilities.
 KINDS = ("logistic", "isotonic")
 _FOLDS = 5
-#: Inverse strengths of the L2 penalty on standardised scores. Of one score weak, so that the line is
-#: that of the data, and yet finite where scores separate perfectly; of the four of a list, which say
-#: nearly the same, scikit-learn's own.
+#: Inverse strengths of the L2 penalty on standardised scores. Of one score weak, so that the line
+#: is that of the data, and yet finite where scores separate perfectly; of the four of a list, which
+#: say nearly the same, scikit-learn's own.
 _ONE_SCORE, _LIST = 100.0, 1.0
 
 
