@@ -112,11 +112,18 @@ def scored(
 def ship(name: str, profile: Profile, folder: Path) -> None:
     """Write what was fitted into the profile of this name, or a new one."""
     path = folder / f"smollm2-135m.{name}.json"
-    if path.is_file():
+    if profile.heads and path.is_file():
         fitted = {"calibration": profile.calibration, "abstention": profile.abstention}
         profile = Profile.load(path).model_copy(update=fitted)
     else:
-        profile = profile.model_copy(update={"model": HUB_NAME, "data": {}})
+        figures = profile.calibration.measured if profile.calibration else {}
+        about = {
+            "model": HUB_NAME,
+            "data": profile.calibration.data if profile.calibration else {},
+            "method": "SmolLM2-135M: a calibration alone, docs/absolute-scores.md",
+            "measured": {"cross-validated": {**figures, "from": "benchmarks/make_calibration.py"}},
+        }
+        profile = profile.model_copy(update=about)
     profile.save(path)
     print(f"{path} is written", flush=True)
 

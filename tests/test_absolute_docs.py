@@ -98,5 +98,6 @@ def test_the_page_names_settings_and_options_that_there_are():
         assert f"{name}=" in PAGE
         assert name in RerankerConfig.model_fields
     help_page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    for option in re.findall(r"(--[a-z][a-z-]+)", PAGE):
+    commands = "".join(re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL))
+    for option in re.findall(r"(--[a-z][a-z-]+)", commands):
         assert option in help_page

@@ -118,6 +118,9 @@ def test_it_equals_the_direct_computation(fields, calibration, direct, make):
     assert found.scores == pytest.approx([direct(s) for s in explained.scores], abs=1e-6)
     assert all(type(score) is float and 0 <= score <= 1 for score in found.scores)
     assert [hit.index for hit in found] == [hit.index for hit in explained]
+    # Nothing of the first stage is in it.
+    given = ranker.rank(QUERY, DOCUMENTS, retrieval_scores=[4.0, 3.0, 1.0, 9.0])
+    assert given.scores == pytest.approx(found.scores, abs=1e-6)
     wanted = chance_of_answer(explained.scores)
     assert found.answerable == pytest.approx(wanted, abs=1e-6)
     assert explained.answerable == found.answerable
