@@ -22,12 +22,6 @@ if TYPE_CHECKING:
     from icr_rag.config import RerankerConfig
     from icr_rag.methods import Method
 
-#: How to get what is missing.
-_MAKE = (
-    "make one on queries of yours with `icr-rag profile DATA --scoring {scoring} --calibrate "
-    "logistic` and set profile=FILE, or choose score_mode='explained'"
-)
-
 
 @dataclass(frozen=True)
 class Judge:
@@ -123,7 +117,7 @@ def _fitting(
     other = ", ".join(differing(found[0].basis, basis))
     raise ConfigError(
         f"{asked} cannot be had: {where} was fitted on scores of other {other}; "
-        f"leave these as they were, or {_MAKE.format(scoring=config.scoring)}"
+        f"leave these as they were, or {_way_out(config)}"
     )
 
 
@@ -156,4 +150,18 @@ def _lacking(asked: str, what: str, config: RerankerConfig, method: Method) -> s
         if config.profile is None
         else f"profile={config.profile!r} has none"
     )
-    return f"{asked} needs {what}, and {where}; {_MAKE.format(scoring=method.scoring)}"
+    return f"{asked} needs {what}, and {where}; {_way_out(config)}"
+
+
+def _way_out(config: RerankerConfig) -> str:
+    """How to get what is missing."""
+    options = f"--scoring {config.scoring}"
+    if config.method.reads_attention:
+        heads = "--method none" if config.profile is None else f"--profile {config.profile}"
+        options += f" --framework pointwise {heads}"
+    elif config.likelihood != "query":
+        options += f" --likelihood {config.likelihood}"
+    return (
+        f"make one on queries of yours with `icr-rag profile DATA {options} --calibrate logistic` "
+        "and set profile=FILE, or choose another score_mode"
+    )
