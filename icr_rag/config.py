@@ -12,6 +12,7 @@ from pydantic import ValidationError, field_validator, model_validator
 from icr_rag.config_checks import check_scoring, check_together, is_set, meaningless
 from icr_rag.config_errors import explain
 from icr_rag.config_fields import Fields
+from icr_rag.config_scores import ABSOLUTE
 from icr_rag.config_sources import read_config_file, read_environment
 from icr_rag.errors import ConfigError
 from icr_rag.methods import Method, find_method, frameworks_of, keeps
@@ -100,6 +101,11 @@ class RerankerConfig(Fields):
     def method(self) -> Method:
         """The method of these settings; a profile may still choose another framework."""
         return find_method(self.scoring, self.framework, self.likelihood, self.document_states)
+
+    @property
+    def absolute(self) -> bool:
+        """Whether scores are of the query and the document alone."""
+        return self.score_mode in ABSOLUTE
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RerankerConfig:

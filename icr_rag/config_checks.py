@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from icr_rag.config_scores import check_score_mode, is_lost
+from icr_rag.config_scores import ABSOLUTE, check_score_mode, is_lost
 from icr_rag.errors import ConfigError
 from icr_rag.methods import (
     SORTS,
@@ -187,6 +187,20 @@ def _useless(
     if values["cascade"] is None:
         yield "cascade_framework", "means nothing without cascade; set cascade=20"
     first = uses[0]
+    if values["score_mode"] not in ABSOLUTE:
+        yield (
+            "min_answerable",
+            f"means nothing with score_mode={values['score_mode']!r}, whose scores say which "
+            "documents of a list are better; set score_mode='probability' or 'explained', or leave "
+            "it out",
+        )
+        if not first.method.reads_attention and first.method.uses("profile"):
+            yield (
+                "profile",
+                f"means nothing with scoring={values['scoring']!r}, which reads no heads, and "
+                f"score_mode={values['score_mode']!r}; set score_mode='probability', or leave it "
+                "out",
+            )
     # In the order of the settings, so that a message is about the same one each time.
     for name in (name for name in values if name in asked):
         if any(use.looks_at(name) for use in uses):

@@ -110,7 +110,10 @@ class Fields(BaseModel):
         "the profile says, else 'calibrated'.",
     )
     profile: str | None = Field(
-        None, description="JSON file of `icr-rag profile`: layers or weighted heads to read."
+        None,
+        description="JSON file of `icr-rag profile`: layers or weighted heads to read, and what "
+        "absolute scores mean. For likelihood, which reads no heads, with score_mode='explained' "
+        "or 'probability' only.",
     )
     double_query: bool = Field(
         False,
@@ -185,20 +188,29 @@ class Fields(BaseModel):
 
     # --- the result ------------------------------------------------------------------------
     top_n: int | None = Field(None, ge=0, description="How many documents to return. None: all.")
-    score_mode: Literal["raw", "share", "rank", "lift", "explained"] = Field(
+    score_mode: Literal["raw", "share", "rank", "lift", "explained", "probability"] = Field(
         "raw",
         description="'raw': calibrated attention; 'share' of the list, adding up to 1; 'rank': 1, "
         "1/2, 1/3, ...; 'lift': log of a document's attention over that of the null query, by "
         "which documents are then ranked; 'explained': a score by the document alone, which "
         "compares across queries and lists, for attention (pointwise), likelihood (pointwise), "
-        "mixed; the first stage does not count then.",
+        "mixed; 'probability': that by the profile's calibration; without the first stage both.",
     )
     score_threshold: float | None = Field(
         None,
         allow_inf_nan=False,
-        description="Leave out documents with a lower score. With score_mode='explained' one "
-        "threshold serves all queries; other scores depend on the query and the list, so that none "
-        "does.",
+        description="Leave out documents with a lower score. With score_mode='explained' or "
+        "'probability' one threshold serves all queries; other scores depend on the query and the "
+        "list, so that none does.",
+    )
+    min_answerable: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Return nothing where the list answers the query with a lower probability, "
+        "by the abstention weights of the profile in use (`ranking.answerable`). Goes with "
+        "score_mode='explained' and 'probability'.",
     )
     fusion: Literal["auto", "none", "rrf", "weighted", "prior"] = Field(
         "auto",

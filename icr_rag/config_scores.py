@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     from icr_rag.config import RerankerConfig
 
 
+#: Values of ``score_mode`` whose scores are of the query and the document alone.
+ABSOLUTE = ("explained", "probability")
+
+
 def counts_first_stage(config: RerankerConfig) -> bool:
     """Whether the first stage may count. Its order and scores are about one list, so that absolute
     scores are the model's alone; and a log ratio would be one no more with something added, unless
     a fusion is asked for by name."""
-    unasked = ("explained", "lift") if config.fusion == "auto" else ("explained",)
+    unasked = (*ABSOLUTE, "lift") if config.fusion == "auto" else ABSOLUTE
     return config.fusion != "none" and config.score_mode not in unasked
 
 
@@ -27,22 +31,22 @@ def check_score_mode(config: RerankerConfig) -> None:
     """Raise for a ``score_mode`` that does not go with the other settings."""
     if config.score_mode == "lift":
         _check_lift(config, config.method)
-    elif config.score_mode == "explained":
-        _check_explained(config, config.method)
+    elif config.absolute:
+        _check_absolute(config, config.method)
 
 
 def check_explained(config: RerankerConfig, method: Method) -> None:
-    """Raise `ConfigError` for ``score_mode="explained"`` with a method that has no such score.
+    """Raise `ConfigError` for absolute scores with a method that has none.
 
     Args:
         config: its settings.
         method: which may be known only when the model is.
     """
-    if config.score_mode == "explained" and not method.explained:
+    if config.absolute and not method.explained:
         raise ConfigError(
-            f"score_mode='explained' does not go with {method.label}, whose scores are relative to "
-            f"the other documents of the list; it is for {listed(with_explained())}: set one of "
-            "these, or another score_mode"
+            f"score_mode={config.score_mode!r} does not go with {method.label}, whose scores are "
+            f"relative to the other documents of the list; it is for {listed(with_explained())}: "
+            "set one of these, or another score_mode"
         )
 
 
@@ -55,7 +59,7 @@ def is_lost(values: Mapping[str, Any], method: Method, *, added_up: bool) -> boo
     """
     if values["score_mode"] == "lift":
         return not (_is_joint(method) and added_up)
-    return values["score_mode"] == "explained" and not _may_explain(values["framework"], method)
+    return values["score_mode"] in ABSOLUTE and not _may_explain(values["framework"], method)
 
 
 def _is_joint(method: Method) -> bool:
@@ -69,19 +73,25 @@ def _may_explain(framework: str, method: Method) -> bool:
     return any(row.scoring == method.scoring for row in with_explained())
 
 
-def _check_explained(config: RerankerConfig, method: Method) -> None:
+def _check_absolute(config: RerankerConfig, method: Method) -> None:
     if config.cascade is not None:
         raise ConfigError(
-            "score_mode='explained' does not go with cascade, whose second reading scores on "
-            "another scale; leave out one of them"
+            f"score_mode={config.score_mode!r} does not go with cascade, whose second reading "
+            "scores on another scale; leave out one of them"
         )
     if config.fusion not in ("auto", "none"):
         raise ConfigError(
-            f"score_mode='explained' does not go with fusion={config.fusion!r}, which mixes the "
-            "first stage into the scores; leave out one of them"
+            f"score_mode={config.score_mode!r} does not go with fusion={config.fusion!r}, which "
+            "mixes the first stage into the scores; leave out one of them"
         )
     if not _may_explain(config.framework, method):
         check_explained(config, method)
+    least = config.score_threshold
+    if config.score_mode == "probability" and least is not None and not 0 < least <= 1:
+        raise ConfigError(
+            f"score_threshold={least} with score_mode='probability' is compared with "
+            "probabilities: set it above 0 and up to 1, or leave it out"
+        )
 
 
 def _check_lift(config: RerankerConfig, method: Method) -> None:

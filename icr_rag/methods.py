@@ -88,7 +88,7 @@ BUILT_IN: tuple[Method, ...] = (
         "mean log P of the query's tokens after the document",
         "n",
         variant="query", document_states=("joint", "independent"),
-        settings=frozenset({*CHUNK, *KEPT, "likelihood"}),
+        settings=frozenset({*CHUNK, *KEPT, "likelihood", "profile"}),
         explained="share of the query's surprise that the document explains, 0 for none, at most 1",
         source="UPR (arXiv 2204.07496)", colour="#d55e00", marker="s",
     ),
@@ -97,7 +97,7 @@ BUILT_IN: tuple[Method, ...] = (
         "log P(yes) - log P(no)",
         "n",
         variant="yes_no",
-        settings=frozenset({*CHUNK, "likelihood", "yes_no_template"}),
+        settings=frozenset({*CHUNK, "likelihood", "profile", "yes_no_template"}),
         explained="probability of yes against no",
         source="RG-YN (arXiv 2310.14122), Qwen3-Reranker (arXiv 2506.05176)",
     ),
@@ -273,7 +273,7 @@ def using(setting: str) -> list[Method]:
 
 
 def with_explained() -> list[Method]:
-    """The methods that ``score_mode="explained"`` is for."""
+    """The methods that ``score_mode="explained"`` and "probability" are for."""
     return [row for row in methods() if row.explained]
 
 

@@ -24,12 +24,16 @@ class Scored:
         scores: one float per input position; higher is better, never rising along ``order``.
         groups: one integer per input position; scores compare within a group, -1 is unread.
         duplicates: a near-duplicate's position -> that of the better document that it repeats.
+        answerable: as `Ranking` has it.
+        abstained: likewise; ``order`` is empty then.
     """
 
     order: list[int]
     scores: list[float]
     groups: list[int]
     duplicates: Mapping[int, int] = field(default_factory=dict)
+    answerable: float | None = None
+    abstained: bool = False
 
 
 def present(scored: Scored, documents: Sequence[Document], config: RerankerConfig) -> Scored:
@@ -38,7 +42,7 @@ def present(scored: Scored, documents: Sequence[Document], config: RerankerConfi
     Args:
         scored: the ranking of all documents.
         documents: in input order.
-        config: score_mode, near_duplicates, score_threshold.
+        config: score_mode, near_duplicates, score_threshold, min_answerable.
     """
     scored = replace(scored, scores=shown_scores(scored, config.score_mode))
     if config.near_duplicates is not None:
@@ -51,6 +55,11 @@ def present(scored: Scored, documents: Sequence[Document], config: RerankerConfi
         least = config.score_threshold
         kept = [position for position in scored.order if scored.scores[position] >= least]
         scored = replace(scored, order=kept)
+    if config.min_answerable is not None:
+        # Of a list in which nothing can be read nothing answers.
+        likely = scored.answerable
+        if likely is None or likely < config.min_answerable:
+            scored = replace(scored, order=[], abstained=True)
     return scored
 
 
@@ -101,7 +110,16 @@ def make_ranking(
     kept = scored.order if top_n is None else scored.order[:top_n]
     scores = tuple(float(score) for score in scored.scores)
     hits = tuple(RankedDocument(i, scores[i], documents[i]) for i in kept)
-    return Ranking(hits, scores, tuple(scored.groups), usage, dict(scored.duplicates), error)
+    return Ranking(
+        hits,
+        scores,
+        tuple(scored.groups),
+        usage,
+        dict(scored.duplicates),
+        error,
+        scored.answerable,
+        scored.abstained,
+    )
 
 
 def _softmax(values: Sequence[float]) -> list[float]:

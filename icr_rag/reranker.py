@@ -138,9 +138,9 @@ class Reranker:
 
         Returns:
             Hits, best first, and one score per input document; higher is better. Scores are
-            relative to this query and this list, unless ``score_mode="explained"``. Documents with
-            the same content are read once and share a score; ties keep input order. Blank
-            documents come last.
+            relative to this query and this list, unless ``score_mode`` is "explained" or
+            "probability". Documents with the same content are read once and share a score; ties
+            keep input order. Blank documents come last.
 
         Raises:
             InputError: for a blank query or a document without text.

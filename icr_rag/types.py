@@ -153,7 +153,8 @@ class Ranking(Sequence[RankedDocument]):
         scores: one float per *input* document, in input order, also for those that ``top_n``
             cut or a setting left out. Higher is better; along the hits they never rise. Scores are
             relative to this query and this list; their unit is the setting ``score_mode``. With
-            "explained" they compare with those of other calls, and blank documents have -100.
+            "explained" they compare with those of other calls, and blank documents have -100;
+            "probability" likewise, 0 to 1, and blank documents have 0.
         score_groups: one integer per input document. Two scores may be compared only if their
             groups are equal: documents of one group were read together in one window. Blank
             documents, which are never read, are group -1. To agree with the order, scores of
@@ -163,6 +164,10 @@ class Ranking(Sequence[RankedDocument]):
             better one it repeats.
         error: None; with ``on_error="passthrough"``, why the documents are in their given order
             instead of a ranking. All scores are 0.0 then.
+        answerable: the probability that a document of the list answers the query, by the
+            abstention weights of the profile in use; None where there are none, where nothing was
+            read, and with scores that are relative to the list.
+        abstained: True if ``min_answerable`` left out all hits; scores stay as they are.
     """
 
     hits: tuple[RankedDocument, ...]
@@ -171,6 +176,8 @@ class Ranking(Sequence[RankedDocument]):
     usage: Usage
     duplicates: Mapping[int, int] = field(default_factory=dict)
     error: str | None = None
+    answerable: float | None = None
+    abstained: bool = False
 
     @overload
     def __getitem__(self, index: int) -> RankedDocument: ...

@@ -103,9 +103,10 @@ All have `from_config(path)`, `from_env()` and `from_llm(llm)`, and take `rerank
 | adapter | keywords that no file sets |
 |---|---|
 | `llama_index.ICRRerank` | `metadata_mode`, `keep_retrieval_score`, `report_truncation`, \
-`query_transform`, \
+`report_answerable`, `on_ranking`, `query_transform`, \
 `callback_manager` |
-| `langchain.ICRRerank` | `retrieval_score_key`, `report_truncation` |
+| `langchain.ICRRerank` | `retrieval_score_key`, `report_truncation`, \
+`report_answerable`, `on_ranking` |
 | `langchain_cross_encoder.ICRCrossEncoder` | |
 | `haystack.ICRRanker` | `meta_fields_to_embed`, `embedding_separator` |
 | `sentence_transformers.CrossEncoder` | `activation_fn` |
@@ -124,13 +125,15 @@ schema for editors, `icr-rag doctor --config FILE` tells what the model would co
 
 ## Choosing results
 
-Scores are relative to the query and the list, but for `score_mode: explained`, which compares
-across both ([scoring.md](scoring.md#scores-that-compare)). With the default `score_mode: raw` they
+Scores are relative to the query and the list, but for `score_mode: explained` and `probability`,
+which compare across both ([scoring.md](scoring.md#scores-that-compare),
+[absolute-scores.md](absolute-scores.md)). With the default `score_mode: raw` they
 are calibrated attention, whose size depends on how many layers and heads are added up. `share` adds
 up to 1 over the list; `rank` is 1, 1/2, 1/3; `lift` is 0 where a document gets as much attention as
 from a query without content. No threshold on these fits all queries: `score_threshold` cuts a list,
 it does not tell relevant from irrelevant. With `explained` one threshold serves all queries: choose
-it once, on queries of yours whose answers you know.
+it once, on queries of yours whose answers you know. With `probability` it is the least probability
+of a document, and `min_answerable` that of the whole list.
 
 `fusion: rrf` combines the order that the documents came in with that of attention;
 `fusion: weighted` combines scores and needs the first stage's: LlamaIndex and Haystack have them,

@@ -246,7 +246,9 @@ SETWISE = ["--framework", "setwise"]
 LIKELIHOOD = ["--scoring", "likelihood"]
 YES_NO = [*LIKELIHOOD, "--likelihood", "yes_no"]
 RRF = ["--fusion", "rrf"]
+ABSOLUTE = ["--score-mode", "explained"]
 BESIDE = [
+    (ABSOLUTE, {"score_mode": "explained"}),
     (SETWISE, {"framework": "setwise"}),
     (LIKELIHOOD, {"scoring": "likelihood"}),
     (YES_NO, {"likelihood": "yes_no"}),
@@ -281,6 +283,7 @@ FLAGS = {
     "top_n": (["--top-n", "0"], 0),
     "score_mode": (["--score-mode", "share"], "share"),
     "score_threshold": (["--score-threshold", "0.5"], 0.5),
+    "min_answerable": ([*ABSOLUTE, "--min-answerable", "0.4"], 0.4),
     "fusion": (["--fusion", "rrf"], "rrf"),
     "fusion_weight": ([*RRF, "--fusion-weight", "0.7"], 0.7),
     "near_duplicates": (["--near-duplicates", "0.8"], 0.8),
@@ -324,7 +327,13 @@ def test_help_tells_what_the_fields_tell(monkeypatch):
     monkeypatch.setenv("COLUMNS", "500")
     text = CliRunner().invoke(app, ["--help"]).stdout
     for name, field in RerankerConfig.model_fields.items():
-        present = name not in ("top_n", "on_error", "score_threshold", "near_duplicates")
+        present = name not in (
+            "top_n",
+            "on_error",
+            "score_threshold",
+            "min_answerable",
+            "near_duplicates",
+        )
         assert (f"--{name.replace('_', '-')} " in text) is present
         assert (field.description in text) is present
     assert "[default: smollm2-135m]" in text

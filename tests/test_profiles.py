@@ -148,7 +148,11 @@ WEIGHT = {"layer": 0, "head": 0, "reading": "lift", "weight": 1.0}
     ("change", "said"),
     [
         ({"format": 2}, "format: Input should be 1"),
-        ({"scoring": "likelihood"}, "scoring: Input should be 'attention' or 'mixed'"),
+        (
+            {"scoring": "generation"},
+            "scoring: Input should be 'attention', 'likelihood' or 'mixed'",
+        ),
+        ({"scoring": "likelihood"}, "scoring='likelihood' goes with framework='pointwise' only"),
         ({"framework": "pairwise"}, "framework: Input should be"),
         ({"scoring": "mixed"}, "scoring='mixed' goes with framework='pointwise' only"),
         ({"shape": None}, "shape: "),

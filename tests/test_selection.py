@@ -23,7 +23,7 @@ HEADS: dict[Shape, list[Profile]] = {}
 for item in shipped.shipped_profiles():
     if item.heads:
         HEADS.setdefault(item.shape, []).append(item)
-LAYERS = {item.shape: item for item in shipped.shipped_profiles() if not item.heads}
+LAYERS = {item.shape: item for item in shipped.shipped_profiles() if item.layers}
 CLASSES = {"llama": "LlamaConfig", "qwen3": "Qwen3Config", "mistral": "MistralConfig"}
 
 

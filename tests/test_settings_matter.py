@@ -15,7 +15,8 @@ from icr_rag import Reranker, RerankerConfig
 from icr_rag.errors import ConfigError
 from icr_rag.method import KEPT
 from icr_rag.methods import BUILT_IN, SPECIAL
-from icr_rag.profiles import HeadWeight, Profile, Shape
+from icr_rag.profiles import Abstention, HeadWeight, Profile, Shape
+from icr_rag.profiles.calibration import FEATURES
 
 QUERY = "Which metal melts first?"
 DOCUMENTS = [
@@ -38,7 +39,7 @@ OTHERS = {
     "window": 3, "stride": 1, "token_budget": 0, "prefill_chunk": 16, "states_memory": 0,
     "states_dir": "", "states_dtype": "int8", "cascade": 3, "cascade_framework": "pointwise",
     "top_n": 2, "score_mode": "rank", "score_threshold": 1e6, "fusion": "rrf",
-    "fusion_weight": 0.1, "near_duplicates": 0.5,
+    "fusion_weight": 0.1, "near_duplicates": 0.5, "min_answerable": 1.0,
 }  # fmt: skip
 #: What a setting needs beside it, to mean something at all.
 BESIDE = {
@@ -87,6 +88,15 @@ def value_of(name, row, states, folder):
     if name != "profile":
         return OTHERS[name]
     path = folder / "profile.json"
+    if row.scoring == "likelihood" and row.explained:
+        basis = basis_of(row, states)
+        weights = dict.fromkeys(FEATURES, 1.0)
+        Profile(
+            scoring="likelihood", framework="pointwise", likelihood=row.variant, model="tiny",
+            shape=Shape.of(tiny_model("llama").config),
+            abstention=Abstention(intercept=0.0, weights=weights, basis=basis),
+        ).save(path)  # fmt: skip
+        return str(path)
     Profile(
         scoring="mixed" if row.scoring == "mixed" else "attention",
         framework="pointwise" if row.scoring == "mixed" else row.framework
@@ -119,10 +129,34 @@ def outcome(fields):
                 shown += [
                     [hit.index for hit in ranking], ranking.scores, usage.tokens, usage.windows,
                     usage.calls, usage.generated_tokens, usage.truncated, usage.query_truncated,
-                    usage.states_evicted, len(passes),
+                    usage.states_evicted, len(passes), ranking.answerable,
                 ]  # fmt: skip
     folder = fields.get("states_dir")
     return [*shown, folder is not None and any(Path(folder).rglob("*.safetensors"))]
+
+
+def basis_of(row, states):
+    fields = {**of_method(row, states), "score_mode": "explained"}
+    with Reranker.from_model(tiny_model("llama"), byte_tokenizer(), **fields) as reranker:
+        return reranker.scorer.basis()
+
+
+def check_min_answerable(row, states, folder):
+    """It leaves out what nothing answers, by weights that a profile must have."""
+    method = {**of_method(row, states), "score_mode": "explained"}
+    with pytest.raises(ConfigError, match=r"min_answerable=1.0 needs abstention"):
+        outcome({**method, "min_answerable": 1.0})
+    path = value_of("profile", row, states, folder)
+    if row.reads_attention:
+        fields = {**method, "profile": path}
+        with Reranker.from_model(tiny_model("llama"), byte_tokenizer(), **fields) as reranker:
+            basis = reranker.scorer.basis()
+        weights = dict.fromkeys(FEATURES, 1.0)
+        weighed = Abstention(intercept=0.0, weights=weights, basis=basis)
+        Profile.load(path).model_copy(update={"abstention": weighed}).save(path)
+    kept = outcome({**method, "profile": path})
+    assert kept[1]
+    assert not outcome({**method, "profile": path, "min_answerable": 1.0})[1]
 
 
 @functools.cache
@@ -150,13 +184,19 @@ def test_a_setting_changes_something_or_raises(row, states, tmp_path, monkeypatc
         if name == "prefill_chunk" and row.framework == "setwise":
             # So that there are several sets at a time.
             beside = {"set_size": 2}
+        if name == "profile" and row.scoring == "likelihood" and row.explained:
+            # There are no heads that it could say, but what absolute scores mean.
+            beside = {"score_mode": "explained"}
+        if name == "min_answerable" and row.explained:
+            check_min_answerable(row, states, folder)
+            continue
         fields = {**of_method(row, states), **beside, name: value_of(name, row, states, folder)}
         refused = refusal(row, states, fields, beside)
         if refused is not None:
             # What the table says means something is refused only beside what makes it useless.
             assert name in refused or beside, f"{row.label}: {name}: {refused}"
             idle = name in READINGS_DECIDE and "means nothing here" in refused
-            useless = idle or (states == "joint" and name in KEPT)
+            useless = idle or (states == "joint" and name in KEPT) or name == "min_answerable"
             assert name == "likelihood" or not row.uses(name) or useless, refused
             continue
         changed = outcome(fields)
@@ -168,6 +208,9 @@ def test_a_setting_changes_something_or_raises(row, states, tmp_path, monkeypatc
 
 @pytest.mark.parametrize(("row", "states"), CASES, ids=lambda x: getattr(x, "label", x))
 def test_absolute_scores_are_others_or_refused(row, states, tmp_path):
+    fields = {**of_method(row, states), "score_mode": "probability"}
+    needs = "needs calibration" if row.explained else "score_mode='probability' does not go with"
+    assert needs in str(refusal(row, states, fields, {}))
     fields = {**of_method(row, states), "score_mode": "explained"}
     refused = refusal(row, states, fields, {})
     assert (refused is None) == bool(row.explained)
@@ -217,6 +260,9 @@ MEANINGLESS = [
     {"layers": "all", "heads": ((1, 2),)},
     {"fusion_weight": 0.3},
     {"fusion": "prior", "fusion_weight": 0.3},
+    {"min_answerable": 0.5},
+    {"min_answerable": 0.5, "score_mode": "lift"},
+    {"scoring": "likelihood", "profile": "/nope.json", "score_mode": "rank"},
 ]
 
 

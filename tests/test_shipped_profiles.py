@@ -37,6 +37,8 @@ def test_a_shipped_file_is_a_profile_that_says_where_it_comes_from(path):
     assert ("published" in profile.data) == ("arXiv" in profile.method) == (not profile.measured)
     # Its name says what it is for.
     kind = [profile.scoring, profile.framework] if profile.heads else ["layers"]
+    if profile.layers is None and not profile.heads:
+        kind = [profile.scoring, profile.likelihood]
     states = [] if profile.document_states == "joint" else [profile.document_states]
     assert path.stem.endswith("." + ".".join(kind + states))
 
@@ -51,13 +53,13 @@ def test_a_shipped_file_is_as_it_would_be_written(path, tmp_path):
 def test_no_two_serve_the_same():
     assert len(shipped.shipped_profiles()) == len(FILES) > 0
     served = [
-        (bool(profile.heads), profile.shape, profile.scoring, framework, states)
+        (bool(profile.heads), profile.shape, profile.scoring, profile.likelihood, framework, states)
         for profile in shipped.shipped_profiles()
         for framework, states in product(FRAMEWORKS, STATES)
         if profile.serves(framework, states)
     ]
     assert len(set(served)) == len(served)
-    windows = [profile.shape for profile in shipped.shipped_profiles() if not profile.heads]
+    windows = [profile.shape for profile in shipped.shipped_profiles() if profile.layers]
     assert len(set(windows)) == len(windows)
 
 

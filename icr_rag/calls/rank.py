@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from icr_rag.calls.candidates import Candidates
 from icr_rag.calls.cascade import read_again
@@ -73,8 +73,14 @@ def rank(
         ranked, cut = read_again(second, ranked, query, candidates, documents, config.cascade, cost)
         truncated |= cut
 
-    absolute = config.score_mode == "explained"
-    scored = present(candidates.spread(ranked, absolute=absolute), documents, config)
+    scored = candidates.spread(ranked, absolute=scorer.judge is not None)
+    if scorer.judge is not None:
+        scored = replace(
+            scored,
+            scores=scorer.judge.shown(scored.scores, scored.groups),
+            answerable=scorer.judge.answerable(ranked.scores),
+        )
+    scored = present(scored, documents, config)
     cost.seconds["total"] = seconds_to_load + time.perf_counter() - started
     usage = Usage(
         tokens=cost.tokens,

@@ -21,8 +21,8 @@ _COLUMNS = (
     TimeRemainingColumn(),
     TextColumn("left"),
 )
-_LEFT_OUT = ("top_n", "score_threshold", "near_duplicates", "on_error", "fusion", "fusion_weight",
-             "score_mode", "sort", "sort_top", "set_size", "cascade",
+_LEFT_OUT = ("top_n", "score_threshold", "min_answerable", "near_duplicates", "on_error",
+             "fusion", "fusion_weight", "score_mode", "sort", "sort_top", "set_size", "cascade",
              "cascade_framework")  # fmt: skip
 
 

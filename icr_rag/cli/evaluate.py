@@ -37,7 +37,7 @@ _COLUMNS = (
 
 # A failure must show in an evaluation, and a document left out would count as not found.
 @with_reranker_options(
-    without=("top_n", "on_error", "score_threshold", "near_duplicates"),
+    without=("top_n", "on_error", "score_threshold", "min_answerable", "near_duplicates"),
     # A grid's settings are checked system by system, with what stands on the command line.
     unchecked=lambda values: is_grid(str(values["dataset"])),
 )
@@ -200,7 +200,9 @@ def evaluate(
     if fresh:
         state.unlink(missing_ok=True)
 
-    config = config.replace(on_error="raise", score_threshold=None, near_duplicates=None)
+    config = config.replace(
+        on_error="raise", score_threshold=None, min_answerable=None, near_duplicates=None
+    )
     result = _evaluate(config, source, setting, state)
     for text in source.notes:
         note(text)

@@ -1,4 +1,4 @@
-"""``icr-rag profile``: the layer study, and a profile that a reranker reads."""
+"""``icr-rag profile``: the layer study, probabilities, and a profile that a reranker reads."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from rich.table import Table
 from icr_rag import Reranker, RerankerConfig
 from icr_rag.cli.console import messages, note, output_console, prepare
 from icr_rag.cli.options import with_reranker_options
-from icr_rag.errors import DataError, InputError
+from icr_rag.cli.profile_calibrate import calibrate_profile, show_fitted, steps
+from icr_rag.errors import DataError
 
 if TYPE_CHECKING:
     from icr_rag.profiling.resume import Task
     from icr_rag.profiling.samples import Sample
     from icr_rag.profiling.study import Study
 
-_LEFT_OUT = ("top_n", "on_error", "score_threshold", "near_duplicates", "layers", "heads",
-             "profile", "fusion", "fusion_weight", "score_mode", "reading", "aggregation", "window",
+_LEFT_OUT = ("top_n", "on_error", "score_threshold", "min_answerable", "near_duplicates", "layers",
+             "heads", "fusion", "fusion_weight", "score_mode", "reading", "aggregation", "window",
              "stride", "cascade", "cascade_framework", "sort", "sort_top", "set_size")  # fmt: skip
 
 
@@ -58,8 +59,40 @@ def profile(
         ),
     ] = "title,sentence,passage",
     method: Annotated[
-        str, typer.Option(metavar="NAME", help="learned, core, qrhead, greedy or window.")
-    ] = "learned",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="How heads are chosen: learned, core, qrhead, greedy or window; none: those of "
+            "--profile or of what ships stay. Default: none with --profile or for likelihood, "
+            "else learned.",
+            show_default=False,
+        ),
+    ] = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="Fit probabilities to explained scores: logistic, isotonic (from some thousand "
+            "candidates on) or none. Default: logistic where no heads are chosen, else none.",
+            show_default=False,
+        ),
+    ] = None,
+    target_precision: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Propose a score_threshold that keeps candidates of this precision.",
+            show_default=False,
+        ),
+    ] = None,
+    target_recall: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Propose a score_threshold that keeps this share of the relevant candidates.",
+            show_default=False,
+        ),
+    ] = None,
     size: Annotated[int, typer.Option(min=1, metavar="N", help="How many heads to choose.")] = 64,
     read: Annotated[
         str,
@@ -87,10 +120,16 @@ def profile(
     depth: Annotated[int, typer.Option(min=2, metavar="N", help="Candidates read per query.")] = 20,
     plot: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Curve and heads as .png or .svg.", show_default=False),
+        typer.Option(
+            metavar="FILE",
+            help="Curve and heads as .png or .svg; of a calibration its reliability, beside them "
+            "as NAME.reliability.png.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
-    """Find the layers and heads with which a model ranks your documents best.
+    """Find the layers and heads with which a model ranks your documents best, or what its scores
+    mean.
 
     Every head of every layer is read once per query; everything else is computed from that in
     seconds, so that another --method or --size costs nothing. When interrupted, give the same
@@ -99,43 +138,62 @@ def profile(
     icr-rag profile path/to/scifact --parity even --framework pointwise --plot study.png
 
     icr-rag profile notes.jsonl --kinds sentence,passage --framework pointwise
+
+    icr-rag profile path/to/scifact --parity odd --profile profile.json --target-precision 0.8
+
+    icr-rag profile path/to/scifact --scoring likelihood --calibrate isotonic
     """
     from icr_rag.profiling.collect import profiling_config
     from icr_rag.profiling.plot import check_plots, plot_profile
+    from icr_rag.profiling.plot_reliability import plot_reliability
     from icr_rag.profiling.sources import Wanted, load_queries
-    from icr_rag.profiling.study import METHODS, Choice, make_profile, run_study
+    from icr_rag.profiling.study import Choice, make_profile, run_study
 
-    if method not in METHODS:
-        raise InputError(f"--method {method}; allowed are {', '.join(METHODS)}")
+    asked = steps(config, method, calibrate, target_precision, target_recall)
+    profiled = None if asked.method is None else profiling_config(config)
+    if profiled is not None and asked.kind is not None:
+        # What has no absolute scores is refused before hours are spent on its heads.
+        profiled.replace(score_mode="explained")
     for path in (out, *(plot or ())):
         if not path.resolve().parent.is_dir():
             raise DataError(f"cannot write {path}: there is no folder {path.resolve().parent}")
     check_plots(plot or [])
     wanted = Wanted(queries, tuple(kinds.split(",")), limit, parity, depth)
-    with Reranker(profiling_config(config)) as reranker:
-        writer = _question_writer(config) if "question" in wanted.kinds else None
-        tasks = load_queries(data, wanted, writer)
-        samples = _collect(reranker, tasks, Path(f"{out}.samples.npz"))
-        if not samples:
-            raise DataError("no query has candidates to read")
-        choice = Choice(method, size, read, l2, depth_penalty, max_layer)
-        study = run_study(samples, choice, mixed=config.scoring == "mixed")
-        made = make_profile(
-            study,
-            choice,
-            reranker.config,
-            reranker.engine.text_config,
-            {
-                "queries": {task.name: len(task.queries) for task in tasks},
-                "label-free": sorted(task.name for task in tasks if task.label_free),
-                "depth": depth,
-                "parity": parity,
-            },
-        )
-    made.save(out)
-    if plot:
-        plot_profile(plot, study.curve, study.heads, study.chosen, f"{config.model}")
-    _show(study, out)
+    writer = _question_writer(config) if "question" in wanted.kinds else None
+    tasks = load_queries(data, wanted, writer)
+    told = {
+        "queries": {task.name: len(task.queries) for task in tasks},
+        "label-free": sorted(task.name for task in tasks if task.label_free),
+        "depth": depth,
+        "parity": parity,
+    }
+    heads = None if config.profile is None else Path(config.profile)
+    pictures = list(plot or [])
+    if profiled is not None and asked.method is not None:
+        choice = Choice(asked.method, size, read, l2, depth_penalty, max_layer)
+        with Reranker(profiled) as reranker:
+            samples = _collect(reranker, tasks, Path(f"{out}.samples.npz"))
+            if not samples:
+                raise DataError("no query has candidates to read")
+            study = run_study(samples, choice, mixed=config.scoring == "mixed")
+            made = make_profile(study, choice, reranker.config, reranker.engine.text_config, told)
+        made.save(out)
+        if pictures:
+            plot_profile(pictures, study.curve, study.heads, study.chosen, f"{config.model}")
+            pictures = [path.with_suffix(f".reliability{path.suffix}") for path in pictures]
+        _show(study, out)
+        heads = out
+    if asked.kind is not None:
+        made, fitted = calibrate_profile(config, heads, tasks, asked, told)
+        made.save(out)
+        if pictures:
+            plot_reliability(pictures, fitted.calibration, f"{config.model}")
+        show_fitted(fitted, out)
+        if profiled is not None:
+            note(
+                "the heads were chosen on these queries, so that they look better here than they "
+                "are; calibrate on others with --profile"
+            )
 
 
 def _collect(reranker: Reranker, tasks: Sequence[Task], path: Path) -> list[Sample]:

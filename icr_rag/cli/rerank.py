@@ -119,6 +119,7 @@ def as_json(ranking: Ranking) -> dict[str, object]:
             for rank, hit in enumerate(ranking, start=1)
         ],
         "comparable": ranking.comparable,
+        "answerable": ranking.answerable,
         "usage": {
             "tokens": usage.tokens,
             "layers": list(usage.layers),
@@ -186,6 +187,9 @@ def _write_notes(ranking: Ranking, documents: list[Document], output: Format) ->
     """What the reader of the ranking must know, on standard error."""
     if not documents:
         note("no documents were given")
+    if ranking.abstained and documents:
+        likely = "unknown" if ranking.answerable is None else f"{ranking.answerable:.3f}"
+        note(f"nothing is shown: the list answers with probability {likely}, below min_answerable")
     if ranking.usage.query_truncated:
         note("the query was cut to max_query_tokens")
     if ranking.usage.truncated:

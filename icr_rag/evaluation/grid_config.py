@@ -43,7 +43,13 @@ from icr_rag.config_sources import read_config_file
 from icr_rag.errors import ConfigError
 
 #: Settings that would hide a failure or a document; an evaluation sets them itself.
-FIXED = {"on_error": "raise", "score_threshold": None, "near_duplicates": None, "top_n": None}
+FIXED = {
+    "on_error": "raise",
+    "score_threshold": None,
+    "min_answerable": None,
+    "near_duplicates": None,
+    "top_n": None,
+}
 
 #: Fields whose values may themselves be lists.
 _LISTS = ("layers", "heads")

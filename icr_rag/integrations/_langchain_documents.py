@@ -8,7 +8,7 @@ from typing import Any
 from langchain_core.documents import Document
 
 from icr_rag.errors import InputError
-from icr_rag.integrations._told import cut_metadata
+from icr_rag.integrations._told import Told
 from icr_rag.types import DocumentLike, Ranking
 
 #: Metadata key of the score.
@@ -37,26 +37,24 @@ def retrieval_scores(
     return None if all(score is None for score in scores) else scores
 
 
-def ranked(
-    documents: Sequence[Document], ranking: Ranking, report_truncation: bool
-) -> list[Document]:
+def ranked(documents: Sequence[Document], ranking: Ranking, told: Told) -> list[Document]:
     """Copies of the documents that were hit, best first, each with its score."""
     copies = []
-    for result in results(ranking, report_truncation):
+    for result in results(ranking, told):
         document = documents[result.pop("index")]
         copies.append(document.model_copy(update={"metadata": {**document.metadata, **result}}))
     return copies
 
 
-def results(ranking: Ranking, report_truncation: bool) -> list[dict[str, Any]]:
+def results(ranking: Ranking, told: Told) -> list[dict[str, Any]]:
     """Positions and scores, best first, and what else is to be told."""
-    told = {} if ranking.error is None else {RERANK_ERROR: ranking.error}
+    failed = {} if ranking.error is None else {RERANK_ERROR: ranking.error}
     return [
         {
             "index": hit.index,
             RELEVANCE_SCORE: hit.score,
-            **told,
-            **(cut_metadata(ranking, hit.index) if report_truncation else {}),
+            **failed,
+            **told.of(ranking, hit.index),
         }
         for hit in ranking
     ]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 
 from icr_rag.errors import InputError, shown
-from icr_rag.integrations._told import cut_metadata
+from icr_rag.integrations._told import Told
 from icr_rag.types import Ranking
 
 #: Metadata key of the first stage's score, with ``keep_retrieval_score``.
@@ -130,32 +130,32 @@ def ranked_nodes(
     top_n: int | None,
     *,
     keep_retrieval_score: bool,
-    report_truncation: bool,
+    told: Told,
 ) -> list[NodeWithScore]:
     """New scored nodes, best first. The nodes given are not changed.
 
     Nodes that were not read, because they have no text, stand behind those that were, in input
-    order; a threshold does not drop them.
+    order; a threshold does not drop them. Where nothing answers there is nothing to see beside it.
 
     Args:
         ranking: of all nodes, not cut to ``top_n`` yet.
-        keep_retrieval_score, report_truncation: what to write into metadata.
+        keep_retrieval_score, told: what to write into metadata.
     """
     if ranking.error is not None:
         return unranked_nodes(nodes, ranking.error, top_n)
+    if ranking.abstained:
+        return []
     order = [hit.index for hit in ranking]
     listed = set(order)
     unread = [i for i, group in enumerate(ranking.score_groups) if group < 0 and i not in listed]
     result = []
     for index in (order + unread)[:top_n]:
         node = nodes[index].node
-        told: dict[str, object] = {}
+        values = told.of(ranking, index)
         if keep_retrieval_score:
-            told[RETRIEVAL_SCORE] = nodes[index].score
-        if report_truncation:
-            told |= cut_metadata(ranking, index)
-        if told:
-            node = with_hidden_metadata(node, told)
+            values = {RETRIEVAL_SCORE: nodes[index].score, **values}
+        if values:
+            node = with_hidden_metadata(node, values)
         result.append(NodeWithScore(node=node, score=ranking.scores[index]))
     return result
 

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from icr_rag.errors import InputError, shown
+from icr_rag.errors import ConfigError, InputError, shown
 from icr_rag.reranker import Reranker
+
+
+def check_all_scored(reranker: Reranker) -> None:
+    """Raise `ConfigError` for a setting that returns nothing, where every text gets its score."""
+    least = reranker.config.min_answerable
+    if least is not None:
+        raise ConfigError(
+            f"min_answerable={least} leaves out documents, and here each text gets a score; leave "
+            "it out, or use rank"
+        )
 
 
 def score_pairs(reranker: Reranker, pairs: Sequence[object]) -> list[float]:
@@ -19,8 +29,10 @@ def score_pairs(reranker: Reranker, pairs: Sequence[object]) -> list[float]:
         pairs: (query, text) pairs. Those of one query need not stand together.
 
     Raises:
+        ConfigError: with ``min_answerable``.
         InputError: for anything that is not a pair, a blank query, or a text that is no str.
     """
+    check_all_scored(reranker)
     if isinstance(pairs, (str, bytes)) or not isinstance(pairs, Sequence):
         raise InputError(f"pairs is a {type(pairs).__name__}; give a list of (query, text) pairs")
     places: dict[str, list[int]] = {}

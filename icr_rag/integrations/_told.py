@@ -1,13 +1,43 @@
-"""What adapters write into metadata, where they are asked to tell what was cut."""
+"""What adapters write into metadata, where they are asked to tell more than a score."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from icr_rag.types import Ranking
+
+#: Is given each ranking that an adapter makes results of.
+OnRanking = Callable[[Ranking], None]
+
+#: Metadata key, in all documents, of the probability that one of the list answers the query.
+ANSWERABLE = "answerable"
 
 #: Metadata key of a document of which the model read the beginning only.
 TRUNCATED = "truncated"
 #: Metadata key, in all documents, of a query that was read in part.
 QUERY_TRUNCATED = "query_truncated"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What metadata are to tell.
+
+    Attributes:
+        truncation: what was cut. answerable: the probability that the list has an answer.
+    """
+
+    truncation: bool = False
+    answerable: bool = False
+
+    def of(self, ranking: Ranking, index: int) -> dict[str, object]:
+        """Metadata for the document at an input position; nothing that is not known."""
+        told: dict[str, object] = {}
+        if self.truncation:
+            told |= cut_metadata(ranking, index)
+        if self.answerable and ranking.answerable is not None:
+            told[ANSWERABLE] = ranking.answerable
+        return told
 
 
 def cut_metadata(ranking: Ranking, index: int) -> dict[str, bool]:

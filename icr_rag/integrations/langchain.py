@@ -17,7 +17,7 @@ from icr_rag.errors import ConfigError, require
 from icr_rag.integrations._call import RankArguments
 from icr_rag.integrations._config import Makers, named_errors, resolve_reranker
 from icr_rag.reranker import Reranker
-from icr_rag.types import DocumentLike
+from icr_rag.types import DocumentLike, Ranking
 
 require("langchain_core", "langchain", "icr_rag.integrations.langchain")
 
@@ -35,7 +35,13 @@ from icr_rag.integrations._langchain_documents import (  # noqa: E402
 )
 from icr_rag.integrations._langchain_encode import ICREncode  # noqa: E402
 from icr_rag.integrations._langchain_run import as_run  # noqa: E402
-from icr_rag.integrations._told import QUERY_TRUNCATED, TRUNCATED  # noqa: E402
+from icr_rag.integrations._told import (  # noqa: E402
+    ANSWERABLE,
+    QUERY_TRUNCATED,
+    TRUNCATED,
+    OnRanking,
+    Told,
+)
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks
@@ -44,6 +50,7 @@ if TYPE_CHECKING:
     from icr_rag.integrations.langchain_cross_encoder import ICRCrossEncoder
 
 __all__ = [
+    "ANSWERABLE",
     "QUERY_TRUNCATED",
     "RELEVANCE_SCORE",
     "RERANK_ERROR",
@@ -72,6 +79,10 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         report_truncation: write ``"truncated": True`` into the metadata of documents of which the
             model read the beginning only, and ``"query_truncated": True`` into that of all if the
             query was cut.
+        report_answerable: write the probability that a document of the list answers the query,
+            where it is known, into the metadata of all as "answerable".
+        on_ranking: called with each `icr_rag.Ranking` before documents are made of it: what it
+            cost, and, where none is left, whether that is because nothing answers (``abstained``).
         **fields: any field of `RerankerConfig` (model, layers, device, ...).
 
     Raises:
@@ -89,7 +100,11 @@ class ICRRerank(Makers, BaseDocumentCompressor):
     report_truncation: bool = Field(
         default=False, description="Tell in the metadata that a document, or the query, was cut."
     )
+    report_answerable: bool = Field(
+        default=False, description="Tell in the metadata whether the list has an answer."
+    )
     _reranker: Reranker = PrivateAttr()
+    _on_ranking: OnRanking | None = PrivateAttr()
 
     def __init__(
         self,
@@ -99,6 +114,8 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         top_n: int | None = None,
         retrieval_score_key: str | None = None,
         report_truncation: bool = False,
+        report_answerable: bool = False,
+        on_ranking: OnRanking | None = None,
         **fields: object,
     ) -> None:
         ready = resolve_reranker(reranker, config, fields)
@@ -114,8 +131,10 @@ class ICRRerank(Makers, BaseDocumentCompressor):
                 top_n=ready.config.top_n if top_n is None else top_n,
                 retrieval_score_key=retrieval_score_key,
                 report_truncation=report_truncation,
+                report_answerable=report_answerable,
             )
         self._reranker = ready
+        self._on_ranking = on_ranking
 
     @property
     def reranker(self) -> Reranker:
@@ -181,10 +200,10 @@ class ICRRerank(Makers, BaseDocumentCompressor):
             top_n: how many results; None: all; -1: this adapter's ``top_n``.
 
         A failure that was let through is in each result as "rerank_error", what
-        ``report_truncation`` tells as in metadata.
+        ``report_truncation`` and ``report_answerable`` tell as in metadata.
         """
         ranking = self._reranker.rank(**self._arguments(documents, query, top_n))
-        return results(ranking, self.report_truncation)
+        return results(ranking, self._told(ranking))
 
     async def arerank(
         self,
@@ -195,15 +214,21 @@ class ICRRerank(Makers, BaseDocumentCompressor):
     ) -> list[dict[str, Any]]:
         """`rerank` without blocking the event loop."""
         ranking = await self._reranker.arank(**self._arguments(documents, query, top_n))
-        return results(ranking, self.report_truncation)
+        return results(ranking, self._told(ranking))
 
     def _compress(self, documents: list[Document], query: str) -> list[Document]:
         ranking = self._reranker.rank(**self._arguments(documents, query))
-        return ranked(documents, ranking, self.report_truncation)
+        return ranked(documents, ranking, self._told(ranking))
 
     async def _acompress(self, documents: list[Document], query: str) -> list[Document]:
         ranking = await self._reranker.arank(**self._arguments(documents, query))
-        return ranked(documents, ranking, self.report_truncation)
+        return ranked(documents, ranking, self._told(ranking))
+
+    def _told(self, ranking: Ranking) -> Told:
+        """What metadata are to tell, once who asked for it knows the ranking."""
+        if self._on_ranking is not None:
+            self._on_ranking(ranking)
+        return Told(self.report_truncation, self.report_answerable)
 
     def _arguments(
         self, documents: Sequence[Document | DocumentLike], query: str, top_n: int | None = -1

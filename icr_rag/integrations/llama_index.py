@@ -41,10 +41,17 @@ from icr_rag.integrations._llama_index_nodes import (  # noqa: E402
     texts_of,
     unranked_nodes,
 )
-from icr_rag.integrations._told import QUERY_TRUNCATED, TRUNCATED  # noqa: E402
+from icr_rag.integrations._told import (  # noqa: E402
+    ANSWERABLE,
+    QUERY_TRUNCATED,
+    TRUNCATED,
+    OnRanking,
+    Told,
+)
 from icr_rag.types import Ranking  # noqa: E402
 
 __all__ = [
+    "ANSWERABLE",
     "QUERY_TRUNCATED",
     "RERANK_ERROR",
     "RETRIEVAL_SCORE",
@@ -83,6 +90,11 @@ class ICRRerank(Makers, BaseNodePostprocessor):
         report_truncation: write ``"truncated": True`` into the metadata of nodes of which the
             model read the beginning only, and ``"query_truncated": True`` into that of all if the
             query was cut; hidden likewise, on copies.
+        report_answerable: write the probability that a node of the list answers the query, where it
+            is known, into the metadata of all as "answerable"; hidden likewise, on copies.
+        on_ranking: called with each `icr_rag.Ranking` before nodes are made of it: what it cost,
+            and, where no node is left, whether that is because nothing answers (``abstained``). A
+            function, and so no part of ``to_dict``.
         query_transform: applied to the query before it is read; the default takes the question
             out of what LlamaIndex's tools make of an agent's request, None leaves queries alone.
             A function, and so no part of ``to_dict``.
@@ -108,7 +120,11 @@ class ICRRerank(Makers, BaseNodePostprocessor):
     report_truncation: bool = Field(
         default=False, description="Tell in the node's metadata that it, or the query, was cut."
     )
+    report_answerable: bool = Field(
+        default=False, description="Tell in the node's metadata whether the list has an answer."
+    )
     _reranker: Reranker = PrivateAttr()
+    _on_ranking: OnRanking | None = PrivateAttr()
     _query_transform: Callable[[str], str] | None = PrivateAttr()
 
     def __init__(
@@ -120,6 +136,8 @@ class ICRRerank(Makers, BaseNodePostprocessor):
         metadata_mode: MetadataMode = MetadataMode.EMBED,
         keep_retrieval_score: bool = False,
         report_truncation: bool = False,
+        report_answerable: bool = False,
+        on_ranking: OnRanking | None = None,
         query_transform: Callable[[str], str] | None = clean_tool_query,
         callback_manager: CallbackManager | None = None,
         **fields: object,
@@ -134,9 +152,11 @@ class ICRRerank(Makers, BaseNodePostprocessor):
                 metadata_mode=metadata_mode,
                 keep_retrieval_score=keep_retrieval_score,
                 report_truncation=report_truncation,
+                report_answerable=report_answerable,
                 **own,
             )
         self._reranker = ready
+        self._on_ranking = on_ranking
         self._query_transform = query_transform
 
     @classmethod
@@ -222,12 +242,14 @@ class ICRRerank(Makers, BaseNodePostprocessor):
         return query_bundle or QueryBundle(""), None
 
     def _ranked(self, nodes: list[NodeWithScore], ranking: Ranking) -> list[NodeWithScore]:
+        if self._on_ranking is not None:
+            self._on_ranking(ranking)
         return ranked_nodes(
             nodes,
             ranking,
             self.top_n,
             keep_retrieval_score=self.keep_retrieval_score,
-            report_truncation=self.report_truncation,
+            told=Told(self.report_truncation, self.report_answerable),
         )
 
     def _arguments(self, nodes: list[NodeWithScore], query_bundle: QueryBundle) -> RankArguments:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import InputError, require
 from icr_rag.integrations._config import Makers, resolve_reranker, without_first_stage
+from icr_rag.integrations._pairs import check_all_scored
 from icr_rag.reranker import Reranker
 from icr_rag.types import Ranking
 
@@ -63,6 +64,7 @@ class ICRRanker(Makers, BaseRanker):  # type: ignore[misc]
 
     def score(self, query: str, doc: str) -> float:
         """The score of one document. It compares with no other call's: use `rank` for a list."""
+        check_all_scored(self._reranker)
         return self._reranker.rank(query, [doc]).scores[0]
 
     def rank(

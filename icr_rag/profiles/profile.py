@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from icr_rag.bounded import parse_json, read_text
 from icr_rag.errors import ConfigError
 from icr_rag.files import write_whole
-from icr_rag.methods import methods
+from icr_rag.methods import Method, methods
+from icr_rag.profiles.calibration import Abstention, Calibration
 
 #: Size of the largest file; one with every head of a large model weighted has some megabytes.
 _MOST_BYTES = 32 * 2**20
@@ -56,7 +57,8 @@ class HeadWeight(BaseModel):
 
 
 class Profile(BaseModel):
-    """A selection of layers or heads for one model and one way of reading.
+    """What was learned about one model and one way of scoring: which layers or heads to read, and
+    what its absolute scores mean.
 
     Attributes:
         scoring, framework: what it was made for; it is used for nothing else.
@@ -65,6 +67,7 @@ class Profile(BaseModel):
         layers: window (first, last), 0-indexed, inclusive: the heads of these layers added up
             as ICR does, where there are no ``heads``.
         heads: weighted readings; their sum is the attention score.
+        likelihood: for scoring="likelihood": "query" or "yes_no"; "" for methods without variants.
         likelihood_weight: for scoring="mixed": weight of the standardised query likelihood beside
             the standardised attention score.
         first_stage_weight: of the standardised reciprocal rank in the given order, beside the
@@ -75,6 +78,9 @@ class Profile(BaseModel):
         method: how it was chosen.
         measured: figures of its making, cross-validated where the name says so.
         curve: per layer, nDCG@10 and its confidence band, as `icr_rag.profiling` makes it.
+        calibration: probabilities of relevance for its scores with ``score_mode="explained"``.
+            A profile of a method that reads no attention has nothing else, or abstention too.
+        abstention: by which a list's scores tell whether anything in it answers.
         created: date, ISO 8601. versions: of what computed it.
     """
 
@@ -84,6 +90,7 @@ class Profile(BaseModel):
     scoring: str = "attention"
     framework: Literal["listwise", "setwise", "pointwise"] = "listwise"
     document_states: Literal["joint", "independent", "blind"] = "joint"
+    likelihood: Literal["", "query", "yes_no"] = ""
     layers: tuple[int, int] | None = None
     heads: tuple[HeadWeight, ...] = ()
     likelihood_weight: float = Field(0.0, allow_inf_nan=False)
@@ -95,13 +102,17 @@ class Profile(BaseModel):
     method: str = ""
     measured: dict[str, Any] = Field(default_factory=dict)
     curve: dict[str, Any] | None = None
+    calibration: Calibration | None = None
+    abstention: Abstention | None = None
     created: str = ""
     versions: dict[str, str | None] = Field(default_factory=dict)
 
     @field_validator("scoring")
     @classmethod
     def _check_scoring(cls, value: str) -> str:
-        known = list(dict.fromkeys(row.scoring for row in methods() if row.reads_attention))
+        known = list(
+            dict.fromkeys(row.scoring for row in methods() if row.reads_attention or row.explained)
+        )
         if value not in known:
             *others, last = map(repr, known)
             raise ValueError(f"Input should be {', '.join(others)} or {last}")
@@ -109,8 +120,16 @@ class Profile(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Profile:
-        if not self.heads and self.layers is None:
+        rows = self._rows()
+        if not any(row.reads_attention for row in rows):
+            self._check_calibrated_only()
+        elif not self.heads and self.layers is None:
             raise ValueError("a profile needs heads or layers")
+        if (self.calibration or self.abstention) and not any(row.explained for row in rows):
+            raise ValueError(
+                f"scoring={self.scoring!r} with framework={self.framework!r} has no absolute "
+                "scores, so that there is nothing for calibration and abstention"
+            )
         if self.layers is not None and not 0 <= self.layers[0] <= self.layers[1]:
             raise ValueError(f"layers={self.layers} is not a window (first, last)")
         deepest = self.shape.num_hidden_layers
@@ -122,15 +141,34 @@ class Profile(BaseModel):
         named = [(item.layer, item.head, item.reading) for item in self.heads]
         if len(set(named)) != len(named):
             raise ValueError("a head's reading is listed twice")
-        frameworks = [
-            row.framework
-            for row in methods()
-            if row.scoring == self.scoring and row.reads_attention
-        ]
-        if self.framework not in frameworks:
-            allowed = " or ".join(map(repr, dict.fromkeys(frameworks)))
-            raise ValueError(f"scoring={self.scoring!r} goes with framework={allowed} only")
         return self
+
+    def _rows(self) -> list[Method]:
+        """The methods that it may be for."""
+        own = [row for row in methods() if row.scoring == self.scoring]
+        fitting = [row for row in own if row.reads_attention or row.explained]
+        frameworks = dict.fromkeys(row.framework for row in fitting)
+        if self.framework not in frameworks:
+            allowed = " or ".join(map(repr, frameworks))
+            raise ValueError(f"scoring={self.scoring!r} goes with framework={allowed} only")
+        rows = [row for row in fitting if row.framework == self.framework]
+        variants = list(dict.fromkeys(row.variant for row in rows))
+        if self.likelihood not in variants:
+            allowed = " or ".join(map(repr, variants))
+            raise ValueError(
+                f"likelihood={self.likelihood!r}; with scoring={self.scoring!r} it is {allowed}"
+            )
+        return [row for row in rows if row.variant == self.likelihood]
+
+    def _check_calibrated_only(self) -> None:
+        if self.calibration is None and self.abstention is None:
+            raise ValueError(
+                f"a profile for scoring={self.scoring!r} needs a calibration or abstention: "
+                "it reads no heads"
+            )
+        for name in ("heads", "layers", "likelihood_weight", "first_stage_weight"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} means nothing with scoring={self.scoring!r}")
 
     def serves(self, framework: str, document_states: str) -> bool:
         """Whether it was made for such prompts. Setwise reads the same as listwise."""
@@ -174,7 +212,12 @@ class Profile(BaseModel):
         Raises:
             DataError: if it cannot be written.
         """
-        text = json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False)
+        values = self.model_dump(mode="json")
+        # As files were before there were these, so that those who do not use them see no change.
+        for name in ("likelihood", "calibration", "abstention"):
+            if not values[name]:
+                del values[name]
+        text = json.dumps(values, indent=1, ensure_ascii=False)
         write_whole(Path(path), [text, "\n"])
 
 

@@ -67,10 +67,28 @@ def shipped_profile(
     return None
 
 
+def shipped_calibrated(text_config: Any, scoring: str, likelihood: str) -> list[Profile]:
+    """The profiles that ship for a model of this shape and have a calibration or abstention.
+
+    Args:
+        text_config: a transformers text configuration of the whole model.
+        scoring: the setting.
+        likelihood: the variant; "" where a method has none.
+    """
+    shape = Shape.of(text_config)
+    return [
+        profile
+        for profile in shipped_profiles()
+        if (profile.calibration or profile.abstention)
+        and profile.shape == shape
+        and (profile.scoring, profile.likelihood) == (scoring, likelihood)
+    ]
+
+
 def shipped_window(shape: Shape) -> Profile | None:
     """The window of layers that ships for models of this shape, if one does."""
     for profile in shipped_profiles():
-        if not profile.heads and profile.shape == shape:
+        if not profile.heads and profile.layers is not None and profile.shape == shape:
             return profile
     return None
 

@@ -21,6 +21,11 @@ _TEXT = "#7a7f87"
 _LINE = "#2f8fd0"
 _BAND = "#2f8fd0"
 _WINDOW = "#e08a1e"
+#: Of all pictures of profiling, for matplotlib.
+STYLE = {
+    "text.color": _TEXT, "axes.labelcolor": _TEXT, "font.size": 10, "xtick.color": _TEXT,
+    "ytick.color": _TEXT, "axes.edgecolor": _TEXT, "svg.hashsalt": "icr_rag",
+}  # fmt: skip
 
 
 def check_plots(paths: Sequence[Path]) -> None:
@@ -57,9 +62,7 @@ def plot_profile(
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({"text.color": _TEXT, "axes.labelcolor": _TEXT, "font.size": 10,
-                                "xtick.color": _TEXT, "ytick.color": _TEXT,
-                                "axes.edgecolor": _TEXT, "svg.hashsalt": "icr_rag"}):  # fmt: skip
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8.2, 6.2), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
         _draw_curve(upper, curve)
@@ -68,7 +71,7 @@ def plot_profile(
             figure.suptitle(title, fontsize=11)
         for path in paths:
             try:
-                figure.savefig(path, dpi=150, transparent=True, metadata=_undated(path))
+                figure.savefig(path, dpi=150, transparent=True, metadata=undated(path))
             except OSError as error:
                 raise DataError(f"cannot write {path}: {error.strerror}") from error
 
@@ -110,6 +113,6 @@ def _draw_heads(
     bar.set_label(f"{curve.measure} of one head", color=_TEXT)
 
 
-def _undated(path: Path) -> dict[str, None]:
+def undated(path: Path) -> dict[str, None]:
     """No date in the file, so that the same data give the same bytes."""
     return {"Date": None} if path.suffix == ".svg" else {}

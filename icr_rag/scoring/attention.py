@@ -15,6 +15,7 @@ from icr_rag.config import RerankerConfig
 from icr_rag.methods import WITH_NULL
 from icr_rag.model.engine import Engine
 from icr_rag.scoring.base import Scorer
+from icr_rag.scoring.basis import of_heads
 from icr_rag.scoring.calibration import document_log_ratios, document_scores
 from icr_rag.scoring.head_scores import HeadScores
 from icr_rag.scoring.selection import select_heads
@@ -38,6 +39,10 @@ class AttentionScorer(Scorer):
         if self.selection.weights is not None:
             heads = engine.text_config.num_attention_heads
             self.weigh = HeadScores(self.selection.weights, self.selection.heads, heads)
+
+    def basis(self) -> dict[str, str]:
+        """What is read of heads; see `icr_rag.scoring.base.Scorer.basis`."""
+        return of_heads(self.selection, self.config, self.compared_null_query)
 
     @property
     def null_query(self) -> str | None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from icr_rag.config import RerankerConfig
     from icr_rag.model.engine import Engine
+    from icr_rag.scoring.judge import Judge
     from icr_rag.scoring.selection import Selection
     from icr_rag.states.document_states import DocumentStates
 
@@ -79,6 +80,7 @@ class Scorer:
         layers: the layers whose attention is read, ascending; empty where none is.
         first_stage_weight: of the first stage beside its scores, as its profile has it; 0: none.
         together: how many documents must fit in one prompt.
+        judge: what its absolute scores mean; None: scores are relative to the list.
         least: fewest tokens of a document that must fit.
         capacity: most tokens of documents in one prompt, where they do not stand one after the
             other and so do not use up the model's context; None: the prompt's budget.
@@ -87,6 +89,7 @@ class Scorer:
     prompts: Prompts
     first_stage_weight: float = 0.0
     together: int = 1
+    judge: Judge | None = None
     least: int = 1
     capacity: int | None = None
 
@@ -95,6 +98,11 @@ class Scorer:
         self.config = config
         self.framework = framework
         self.layers: list[int] = []
+
+    def basis(self) -> dict[str, str]:
+        """What its explained scores depend on beside the model and the texts: a name -> how it is.
+        A calibration is used where this is as it was when it was fitted."""
+        return {}
 
     @cached_property
     def reach(self) -> int | None:

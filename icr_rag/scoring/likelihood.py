@@ -23,6 +23,7 @@ from icr_rag.model.engine import Engine
 from icr_rag.prompts.query_likelihood import QueryLikelihoodPrompts
 from icr_rag.prompts.yes_no import YesNoPrompts
 from icr_rag.scoring.base import Cost, Ids, Scorer
+from icr_rag.scoring.basis import of_continued, of_yes_no
 from icr_rag.scoring.label_tokens import LabelTokens
 from icr_rag.scoring.null_documents import as_scores, explained_share, null_documents
 from icr_rag.states.document_states import DocumentStates
@@ -73,6 +74,10 @@ class QueryLikelihoodScorer(Scorer):
         count_batch(cost, result.tokens, len(documents), started)
         return torch.stack(result.outputs)
 
+    def basis(self) -> dict[str, str]:
+        """See `icr_rag.scoring.base.Scorer.basis`."""
+        return of_continued(self.prompts)
+
     def bodies(self, documents: Sequence[Ids]) -> list[Ids]:
         """What is kept of documents; see `bodies_of`."""
         return bodies_of(self.prompts, documents)
@@ -99,10 +104,14 @@ class YesNoScorer(Scorer):
         )
         count_batch(cost, batch.tokens, len(documents), started)
         margins = [float(yes - no) for yes, no in result.outputs]
-        if self.config.score_mode == "explained":
+        if self.config.absolute:
             scores: list[float] = torch.tensor(margins, dtype=torch.float64).sigmoid().tolist()
             return scores
         return margins
+
+    def basis(self) -> dict[str, str]:
+        """See `icr_rag.scoring.base.Scorer.basis`."""
+        return of_yes_no(self.config, self.engine.tokenizer.chat_template)
 
 
 class QueryLogLikelihood:

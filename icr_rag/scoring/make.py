@@ -12,6 +12,7 @@ from icr_rag.errors import ConfigError
 from icr_rag.methods import Method, find_method
 from icr_rag.model.engine import Engine
 from icr_rag.scoring.base import ASKED, Scorer
+from icr_rag.scoring.judge import check_judged, find_judge
 from icr_rag.scoring.selection import Selection, select_heads
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def make_scorer(engine: Engine, config: RerankerConfig) -> Scorer:
             f"{method.scorer} cannot do what framework={method.framework!r} asks of it; see "
             f"icr_rag.scoring.base.{asked.__name__}"
         )
+    scorer.judge = find_judge(scorer, method)
     return scorer
 
 
@@ -46,6 +48,7 @@ def chosen_method(
         ConfigError: if a setting means nothing to it, or the profile does not fit.
     """
     if not config.method.reads_attention:
+        check_judged(config, config.method, text_config)
         return config.method, None
     selection = select_heads(config, text_config)
     states = config.document_states
@@ -56,6 +59,7 @@ def chosen_method(
         uses.append(second_use(values))
     check_meaning(config, uses)
     check_explained(config, method)
+    check_judged(config, method, text_config)
     return method, selection
 
 

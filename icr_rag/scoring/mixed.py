@@ -39,7 +39,8 @@ class MixedScorer(PointwiseAttentionScorer):
         others = sorted(self.selection.readings - LOGARITHMS)
         if self.nulls is not None and others:
             raise ConfigError(
-                f"score_mode='explained' with scoring='mixed' adds up shares of logarithms, and "
+                f"score_mode={config.score_mode!r} with scoring='mixed' adds up shares of "
+                "logarithms, and "
                 f"{', '.join(others)}, which is read of heads here, is none; use "
                 "reading='log_mass' or 'max', scoring='likelihood', or another score_mode"
             )

@@ -53,7 +53,7 @@ class NullDocuments:
         self.ids = [list(own) for own in ids if own]
         if not self.ids:
             raise ConfigError(
-                "score_mode='explained' compares with documents without content, and the tokenizer "
+                "absolute scores compare with documents without content, and the tokenizer "
                 f"knows no character of {', '.join(map(repr, NULL_DOCUMENTS))}; choose another "
                 "score_mode"
             )
@@ -100,7 +100,7 @@ def null_documents(
 
     The caller holds the engine's lock, as for everything that tokenises.
     """
-    if config.score_mode != "explained":
+    if not config.absolute:
         return None
     return NullDocuments(engine, prompts.encode_documents(NULL_DOCUMENTS))
 

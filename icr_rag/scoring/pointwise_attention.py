@@ -24,6 +24,7 @@ from icr_rag.model.runner import BatchResult, Reduce
 from icr_rag.prompts.query_likelihood import QueryLikelihoodPrompts
 from icr_rag.scoring.attention import AttentionScorer
 from icr_rag.scoring.base import Cost, Ids
+from icr_rag.scoring.basis import of_continued
 from icr_rag.scoring.likelihood import bodies_of, count_batch
 from icr_rag.scoring.null_documents import as_scores, null_documents
 from icr_rag.states.document_states import DocumentStates
@@ -107,6 +108,10 @@ class PointwiseAttentionScorer(AttentionScorer):
         )
         count_batch(cost, result.tokens, len(documents), started)
         return result
+
+    def basis(self) -> dict[str, str]:
+        """See `icr_rag.scoring.base.Scorer.basis`."""
+        return {**super().basis(), **of_continued(self.prompts)}
 
     def bodies(self, documents: Sequence[Ids]) -> list[Ids]:
         """What is kept of documents; see `bodies_of`."""

@@ -37,7 +37,8 @@ class CohereRerank(ICRRerank):
         base_url: not used.
         user_agent: not used.
         config: settings as an object or mapping.
-        **fields: ``retrieval_score_key``, ``report_truncation``, and any field of
+        **fields: ``retrieval_score_key``, ``report_truncation``, ``report_answerable``,
+            ``on_ranking``, and any field of
             `RerankerConfig`.
 
     Raises:
@@ -136,6 +137,8 @@ class CohereRerank(ICRRerank):
                 top_n=self.top_n,
                 retrieval_score_key=self.retrieval_score_key,
                 report_truncation=self.report_truncation,
+                report_answerable=self.report_answerable,
+                on_ranking=self._on_ranking,
             )
         return self._others[key]
 
