@@ -24,24 +24,34 @@ class Scored:
         scores: one float per input position; higher is better, never rising along ``order``.
         groups: one integer per input position; scores compare within a group, -1 is unread.
         duplicates: a near-duplicate's position -> that of the better document that it repeats.
+        unscored: positions that a deadline left without a score; no blank ones.
     """
 
     order: list[int]
     scores: list[float]
     groups: list[int]
     duplicates: Mapping[int, int] = field(default_factory=dict)
+    unscored: frozenset[int] = frozenset()
 
 
-def present(scored: Scored, documents: Sequence[Document], config: RerankerConfig) -> Scored:
+def present(
+    scored: Scored,
+    documents: Sequence[Document],
+    config: RerankerConfig,
+    *,
+    compare: bool = True,
+) -> Scored:
     """Show scores as asked for, and leave out what the configuration leaves out.
 
     Args:
         scored: the ranking of all documents.
         documents: in input order.
-        config: score_mode, near_duplicates, score_threshold.
+        config: score_mode, near_duplicates, score_threshold. What a deadline left without a score
+            has none that could be below the threshold, and stays.
+        compare: whether there is time to look for near-duplicates.
     """
     scored = replace(scored, scores=shown_scores(scored, config.score_mode))
-    if config.near_duplicates is not None:
+    if config.near_duplicates is not None and compare:
         texts = [documents[position].content for position in scored.order]
         repeats = near_duplicates(texts, config.near_duplicates)
         duplicates = {scored.order[place]: scored.order[of] for place, of in repeats.items()}
@@ -49,7 +59,11 @@ def present(scored: Scored, documents: Sequence[Document], config: RerankerConfi
         scored = replace(scored, order=kept, duplicates=duplicates)
     if config.score_threshold is not None:
         least = config.score_threshold
-        kept = [position for position in scored.order if scored.scores[position] >= least]
+        kept = [
+            position
+            for position in scored.order
+            if scored.scores[position] >= least or position in scored.unscored
+        ]
         scored = replace(scored, order=kept)
     return scored
 
@@ -88,6 +102,7 @@ def make_ranking(
     usage: Usage,
     top_n: int | None,
     error: str | None = None,
+    degraded: str | None = None,
 ) -> Ranking:
     """Put a ranking together.
 
@@ -97,11 +112,13 @@ def make_ranking(
         usage: what it cost.
         top_n: how many hits to keep; None: all.
         error: why the input order is returned instead of a ranking, if it is.
+        degraded: what a deadline left out, if it did.
     """
     kept = scored.order if top_n is None else scored.order[:top_n]
     scores = tuple(float(score) for score in scored.scores)
     hits = tuple(RankedDocument(i, scores[i], documents[i]) for i in kept)
-    return Ranking(hits, scores, tuple(scored.groups), usage, dict(scored.duplicates), error)
+    repeats = dict(scored.duplicates)
+    return Ranking(hits, scores, tuple(scored.groups), usage, repeats, error, degraded)
 
 
 def _softmax(values: Sequence[float]) -> list[float]:

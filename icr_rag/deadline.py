@@ -1,0 +1,257 @@
+"""A point in time that a call must not miss, and what work is measured to cost until then.
+
+Work that cannot be stopped once it has begun, such as a forward pass, stands in a `step`. A step is
+measured, and under a deadline it is not begun where what was measured so far says that it would
+end too late. What a call is timed by travels in a context variable, so that calls in different
+threads cannot meet, and work outside of a call is neither measured nor held back.
+
+Knows nothing of models; the clock is given.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+
+#: Seconds since some moment, never going back.
+Clock = Callable[[], float]
+
+#: Of the time there is, for what comes after the last step: this share, and so many seconds at most.
+_MARGIN, _MOST_MARGIN = 0.05, 0.005
+#: Of the time that is left, what one piece of work may take where its size can be chosen.
+_SHARE = 0.25
+#: How fast an estimate comes down, when less is measured and when it keeps work from being begun.
+_DOWN, _DOUBT = 0.3, 0.05
+#: Of a much larger step's time, what even the smallest takes.
+_FIXED = 1 / 64
+
+
+class OutOfTime(Exception):  # noqa: N818 - it is no mistake of anybody's
+    """A step would end behind the deadline. Caught where what is known so far can be given."""
+
+
+class Deadline:
+    """When an answer is due.
+
+    Args:
+        milliseconds: from now on.
+        clock: what time is read from.
+        already: seconds of it that are gone.
+    """
+
+    def __init__(
+        self, milliseconds: float, clock: Clock = time.perf_counter, already: float = 0.0
+    ) -> None:
+        self.milliseconds = milliseconds
+        self.clock = clock
+        self._started = clock() - already
+        self._kept_back = min(_MARGIN * self.seconds, _MOST_MARGIN)
+        #: Set by whoever answers in place of a call that is still under way.
+        self.abandoned = False
+
+    @property
+    def seconds(self) -> float:
+        """How long the call may take."""
+        return self.milliseconds / 1000
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the call."""
+        return self.clock() - self._started
+
+    @property
+    def until(self) -> float:
+        """Seconds until the answer is due; below 0 behind it."""
+        return self.seconds - self.elapsed
+
+    @property
+    def left(self) -> float:
+        """Seconds for work: without what is kept back for the steps after it."""
+        return self.until - self._kept_back
+
+    @contextmanager
+    def keep_back(self, seconds: float) -> Iterator[None]:
+        """Inside the block there is so much less time for work."""
+        self._kept_back += seconds
+        try:
+            yield
+        finally:
+            self._kept_back -= seconds
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Of steps of about one size: the amount of one, seconds as estimated, and the fewest seen."""
+
+    amount: int
+    seconds: float
+    fewest: float
+
+
+class Pace:
+    """How long steps of each kind took, by their size: by powers of two.
+
+    Estimates are careful: they rise at once and come down slowly. For a size that was never seen,
+    they grow with the amount from the next smaller one, and shrink less than with it from the next
+    larger one, because a part of what a step costs does not depend on its size.
+
+    Safe under threads without a lock, which a forked process could find held for ever: entries are
+    replaced as a whole, and where two threads do so at once, one measurement is lost.
+    """
+
+    def __init__(self) -> None:
+        self._kinds: dict[Hashable, dict[int, _Measured]] = {}
+
+    def note(self, kind: Hashable, amount: int, seconds: float) -> None:
+        """A step of ``amount`` took so long."""
+        sizes = self._kinds.setdefault(kind, {})
+        known = sizes.get(amount.bit_length())
+        if known is None:
+            sizes[amount.bit_length()] = _Measured(amount, seconds, seconds)
+            return
+        # As if both had been of the same amount.
+        before = known.seconds * max(1.0, amount / known.amount)
+        careful = max(seconds, before + _DOWN * (seconds - before))
+        sizes[amount.bit_length()] = _Measured(amount, careful, min(known.fewest, seconds))
+
+    def expect(self, kind: Hashable, amount: int) -> float | None:
+        """Seconds that a step of ``amount`` may take; None if nothing of its kind is known."""
+        found = []
+        for known in self._nearest(kind, amount):
+            ratio = amount / known.amount
+            found.append(known.seconds * (ratio if ratio >= 1 else min(1.0, 2 * ratio + _FIXED)))
+        return min(found, default=None)
+
+    def doubt(self, kind: Hashable, amount: int) -> None:
+        """Lower an estimate a little that kept work from being begun, never below what was seen.
+
+        Else one slow moment of the machine would keep that work from being tried for ever.
+        """
+        for known in self._nearest(kind, amount):
+            lower = known.seconds + _DOUBT * (known.fewest - known.seconds)
+            self._kinds[kind][known.amount.bit_length()] = replace(known, seconds=lower)
+
+    def _nearest(self, kind: Hashable, amount: int) -> list[_Measured]:
+        """What was measured of this size, or else of the next smaller and the next larger one."""
+        sizes = dict(self._kinds.get(kind, {}))
+        size = amount.bit_length()
+        if size in sizes:
+            return [sizes[size]]
+        smaller = [other for other in sizes if other < size]
+        larger = [other for other in sizes if other > size]
+        return [sizes[max(smaller)]] * bool(smaller) + [sizes[min(larger)]] * bool(larger)
+
+
+@dataclass
+class Timing:
+    """What the call at hand is timed by.
+
+    Attributes:
+        pace: what was measured so far of the work that it does.
+        deadline: None: it has none, and is measured for those that have.
+        clock: what time is read from.
+        done: amount of finished steps of the innermost kind, to tell what was done of an outer one.
+    """
+
+    pace: Pace
+    deadline: Deadline | None = None
+    clock: Clock = time.perf_counter
+    done: int = 0
+
+
+_current: ContextVar[Timing | None] = ContextVar("icr_rag_timing", default=None)
+
+
+@contextmanager
+def timed(timing: Timing | None) -> Iterator[None]:
+    """Time the work inside the block. None: it is neither measured nor held back, as loading."""
+    token = _current.set(timing)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def deadline() -> Deadline | None:
+    """The deadline of the work at hand; None: there is none."""
+    timing = _current.get()
+    return None if timing is None else timing.deadline
+
+
+@contextmanager
+def step(kind: Hashable, amount: int, *, inner: bool = False) -> Iterator[None]:
+    """One piece of work, measured; under a deadline it is begun only if it should end in time.
+
+    Args:
+        kind: work of one kind costs more the more there is of it.
+        amount: how much there is; tokens, mostly.
+        inner: whether it may be a part of another step, of about the same unit.
+
+    Raises:
+        OutOfTime: if it would end too late, or if a step inside it would.
+    """
+    timing = _current.get()
+    if timing is None:
+        yield
+        return
+    check(kind, amount)
+    started, before = timing.clock(), timing.done
+    try:
+        yield
+    except OutOfTime:
+        # What was done until then tells how long the whole takes.
+        if timing.done > before and not inner:
+            timing.pace.note(kind, timing.done - before, timing.clock() - started)
+        raise
+    timing.pace.note(kind, amount, timing.clock() - started)
+    if inner:
+        timing.done += amount
+
+
+def check(kind: Hashable, amount: int) -> None:
+    """Raise `OutOfTime` if a step would not end in time."""
+    timing = _current.get()
+    if timing is None or timing.deadline is None:
+        return
+    left = timing.deadline.left
+    expected = timing.pace.expect(kind, amount)
+    if left <= 0:
+        raise OutOfTime
+    if expected is not None and expected > left:
+        timing.pace.doubt(kind, amount)
+        raise OutOfTime
+
+
+def expected(kind: Hashable, amount: int) -> float:
+    """Seconds that a step may take; 0 if nothing is known."""
+    timing = _current.get()
+    return 0.0 if timing is None else timing.pace.expect(kind, amount) or 0.0
+
+
+def in_parts(kind: Hashable, most: int, unknown: int) -> int:
+    """The largest amount of work to begin at once: under a deadline a part of what there is time
+    for, so that little is lost where it is misjudged.
+
+    Args:
+        most: without a deadline.
+        unknown: where nothing of its kind was measured yet.
+    """
+    timing = _current.get()
+    if timing is None or timing.deadline is None:
+        return most
+    if timing.pace.expect(kind, most) is None:
+        return min(most, unknown)
+    room = _SHARE * max(0.0, timing.deadline.left)
+    amount = most
+    while amount > 1 and (timing.pace.expect(kind, amount) or 0.0) > room:
+        amount //= 2
+    return amount
+
+
+def longest(milliseconds: float | None) -> float | None:
+    """The same, with infinity, by which a call says that it has no deadline, as None."""
+    return None if milliseconds is None or math.isinf(milliseconds) else milliseconds
