@@ -10,9 +10,8 @@ Knows nothing of models; the clock is given.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from dataclasses import dataclass, replace
 #: Seconds since some moment, never going back.
 Clock = Callable[[], float]
 
-#: Of the time there is, for what comes after the last step: this share, and so many seconds at most.
+#: Of the time there is, what comes after the last step has this share, so many seconds at most.
 _MARGIN, _MOST_MARGIN = 0.05, 0.005
 #: Of the time that is left, what one piece of work may take where its size can be chosen.
 _SHARE = 0.25
@@ -30,7 +29,7 @@ _DOWN, _DOUBT = 0.3, 0.05
 _FIXED = 1 / 64
 
 
-class OutOfTime(Exception):  # noqa: N818 - it is no mistake of anybody's
+class OutOfTime(Exception):
     """A step would end behind the deadline. Caught where what is known so far can be given."""
 
 
@@ -226,6 +225,19 @@ def check(kind: Hashable, amount: int) -> None:
         raise OutOfTime
 
 
+def enough(kind: Hashable, amounts: Iterable[int]) -> bool:
+    """Whether there is time for all of these steps; true where nothing is known of them."""
+    timing = _current.get()
+    if timing is None or timing.deadline is None:
+        return True
+    given = list(amounts)
+    if sum(expected(kind, amount) for amount in given) <= timing.deadline.left:
+        return True
+    for amount in given:
+        timing.pace.doubt(kind, amount)
+    return False
+
+
 def expected(kind: Hashable, amount: int) -> float:
     """Seconds that a step may take; 0 if nothing is known."""
     timing = _current.get()
@@ -250,8 +262,3 @@ def in_parts(kind: Hashable, most: int, unknown: int) -> int:
     while amount > 1 and (timing.pace.expect(kind, amount) or 0.0) > room:
         amount //= 2
     return amount
-
-
-def longest(milliseconds: float | None) -> float | None:
-    """The same, with infinity, by which a call says that it has no deadline, as None."""
-    return None if milliseconds is None or math.isinf(milliseconds) else milliseconds

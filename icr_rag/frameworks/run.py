@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from icr_rag.deadline import deadline
 from icr_rag.errors import ConfigError
+from icr_rag.frameworks.in_time import rank_in_time
 from icr_rag.frameworks.listwise import rank_listwise
 from icr_rag.frameworks.pairwise import rank_pairwise
 from icr_rag.frameworks.pointwise import rank_pointwise
@@ -36,7 +38,11 @@ def rank_windows(
         documents: distinct, cut to fit.
         fits: whether these fit in one prompt.
         cost: added to.
+
+    Under a deadline some documents may be left without a score.
     """
+    if deadline() is not None:
+        return rank_in_time(scorer, query, documents, fits, cost)
     config = scorer.config
     count = len(documents)
 

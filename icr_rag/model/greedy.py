@@ -11,16 +11,13 @@ from typing import Any
 
 import torch
 
-from icr_rag.deadline import check, deadline, in_parts, step
+from icr_rag.deadline import in_parts
 from icr_rag.model import tap
 from icr_rag.model.anatomy import Way
-from icr_rag.model.passes import check_seen, input_device, wait_for, within_memory
+from icr_rag.model.passes import check_seen, input_device, within_memory
 from icr_rag.model.runner import causal_view
+from icr_rag.model.token_by_token import PROMPTS, token_by_token
 from icr_rag.prompts.layout import PromptBatch
-
-
-#: What is measured: prompts up to their first token, and each further token of as many answers.
-_PROMPTS, _TOKEN = "prompts", "token"
 
 
 @dataclass(frozen=True)
@@ -117,45 +114,21 @@ def _generate(
     longest_first = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     while longest_first:
         # What cannot be padded is continued by itself.
-        most = in_parts(_PROMPTS, size, size)
+        most = in_parts(PROMPTS, size, size)
         room = max(1, most // len(prompts[longest_first[0]])) if way == "packed" else 1
         members, longest_first = longest_first[:room], longest_first[room:]
         width = len(prompts[members[0]])
         ids = [[pad] * (width - len(prompts[i])) + list(prompts[i]) for i in members]
         mask = [[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in members]
-        with token_by_token(width * len(members), device) as arguments:
+        with token_by_token(width * len(members), len(members), new_tokens, stop) as criteria:
             output = view.generate(
                 input_ids=torch.tensor(ids, device=device),
                 attention_mask=torch.tensor(mask, device=device),
                 generation_config=settings,
-                **arguments,
+                **criteria,
             )
         for member, row in zip(members, output[:, width:].tolist(), strict=True):
             end = next((place for place, token in enumerate(row) if token in stop), len(row))
             count += min(len(row), end + 1)
             texts[member] = tokenizer.decode(row[:end], skip_special_tokens=True)
     return Generated([texts[i] for i in range(len(prompts))], count)
-
-
-@contextmanager
-def token_by_token(tokens: int, answers: int, device: torch.device) -> Iterator[dict[str, Any]]:
-    """Arguments of `generate` by which an answer that would come too late is given up.
-
-    Args:
-        tokens: of all prompts, padding included.
-        answers: that are written side by side.
-
-    Raises:
-        OutOfTime: if the prompts, or the next token, would take longer than there is time.
-    """
-    with ExitStack() as stack:
-        stack.enter_context(step(_PROMPTS, tokens, inner=True))
-
-        def written(ids: torch.Tensor, scores: object, **unused: object) -> torch.Tensor:
-            # Called behind each token: ends the step at hand and begins the next one.
-            wait_for(device)
-            stack.close()
-            stack.enter_context(step(_TOKEN, answers))
-            return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
-
-        yield {} if deadline() is None else {"stopping_criteria": [written]}

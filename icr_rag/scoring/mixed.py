@@ -69,7 +69,7 @@ class MixedScorer(PointwiseAttentionScorer):
         if self.nulls is not None:
             return as_scores(values)
         likelihoods = values[:, 0]
-        readings = values[:, 1:].unflatten(1, (-1, len(READINGS)))
+        readings = values[:, 1:].reshape(len(values), -1, len(READINGS))
         own = standardise(likelihoods.double()) * self.selection.likelihood_weight
         if self.weigh is None:
             return [float(value) for value in own]
