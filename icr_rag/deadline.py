@@ -23,8 +23,14 @@ Clock = Callable[[], float]
 _MARGIN, _MOST_MARGIN = 0.05, 0.005
 #: Of the time that is left, what one piece of work may take where its size can be chosen.
 _SHARE = 0.25
-#: How fast an estimate comes down, when less is measured and when it keeps work from being begun.
-_DOWN, _DOUBT = 0.3, 0.05
+#: How fast an estimate comes down: where less is measured, this share of the difference.
+_DOWN = 0.3
+#: Where it keeps work from being begun, to this share: measured fewer times than often, or often.
+_DOUBT_FIRST, _DOUBT, _OFTEN = 0.7, 0.95, 3
+#: How the fewest seconds that were seen are forgotten meanwhile.
+_FORGET = 0.99
+#: A size from which one that is more powers of two larger cannot be told.
+_FAR = 2
 #: Of a much larger step's time, what even the smallest takes.
 _FIXED = 1 / 64
 
@@ -82,21 +88,30 @@ class Deadline:
             self._kept_back -= seconds
 
 
+def begun(
+    milliseconds: float | None, clock: Clock = time.perf_counter, already: float = 0.0
+) -> Deadline | None:
+    """A `Deadline` from now on; None for none."""
+    return None if milliseconds is None else Deadline(milliseconds, clock, already)
+
+
 @dataclass(frozen=True)
 class _Measured:
-    """Of steps of about one size: the amount of one, seconds as estimated, and the fewest seen."""
+    """Of steps of about one size: the last amount, seconds as estimated, the fewest seen, and how
+    often it was measured."""
 
     amount: int
     seconds: float
     fewest: float
+    times: int = 1
 
 
 class Pace:
     """How long steps of each kind took, by their size: by powers of two.
 
     Estimates are careful: they rise at once and come down slowly. For a size that was never seen,
-    they grow with the amount from the next smaller one, and shrink less than with it from the next
-    larger one, because a part of what a step costs does not depend on its size.
+    they grow with the amount from the next smaller one, unless that is much smaller, and shrink
+    less than with it from the next larger one: a part of what a step costs is the same for all.
 
     Safe under threads without a lock, which a forked process could find held for ever: entries are
     replaced as a whole, and where two threads do so at once, one measurement is lost.
@@ -108,31 +123,39 @@ class Pace:
     def note(self, kind: Hashable, amount: int, seconds: float) -> None:
         """A step of ``amount`` took so long."""
         sizes = self._kinds.setdefault(kind, {})
-        known = sizes.get(amount.bit_length())
+        size = amount.bit_length()
+        known = sizes.get(size)
         if known is None:
-            sizes[amount.bit_length()] = _Measured(amount, seconds, seconds)
+            sizes[size] = _Measured(amount, seconds, seconds)
             return
         # As if both had been of the same amount.
         before = known.seconds * max(1.0, amount / known.amount)
         careful = max(seconds, before + _DOWN * (seconds - before))
-        sizes[amount.bit_length()] = _Measured(amount, careful, min(known.fewest, seconds))
+        sizes[size] = _Measured(amount, careful, min(known.fewest, seconds), known.times + 1)
 
     def expect(self, kind: Hashable, amount: int) -> float | None:
-        """Seconds that a step of ``amount`` may take; None if nothing of its kind is known."""
+        """Seconds that a step of ``amount`` may take; None if nothing like it was measured."""
         found = []
         for known in self._nearest(kind, amount):
             ratio = amount / known.amount
-            found.append(known.seconds * (ratio if ratio >= 1 else min(1.0, 2 * ratio + _FIXED)))
+            if ratio < 1:
+                ratio = min(1.0, 2 * ratio + _FIXED)
+            found.append(known.seconds * ratio)
         return min(found, default=None)
 
     def doubt(self, kind: Hashable, amount: int) -> None:
-        """Lower an estimate a little that kept work from being begun, never below what was seen.
+        """Lower an estimate that kept work from being begun, so that it is tried again some time.
 
-        Else one slow moment of the machine would keep that work from being tried for ever.
+        Else one slow moment, as the first one often is, would keep it from being tried for ever.
+        Quickly if it was hardly measured; later not below what was seen, or very slowly.
         """
         for known in self._nearest(kind, amount):
-            lower = known.seconds + _DOUBT * (known.fewest - known.seconds)
-            self._kinds[kind][known.amount.bit_length()] = replace(known, seconds=lower)
+            fewest = known.fewest * _FORGET
+            lower = known.seconds * (_DOUBT_FIRST if known.times < _OFTEN else _DOUBT)
+            if known.times >= _OFTEN:
+                lower = max(lower, fewest)
+            changed = replace(known, seconds=lower, fewest=fewest)
+            self._kinds[kind][known.amount.bit_length()] = changed
 
     def _nearest(self, kind: Hashable, amount: int) -> list[_Measured]:
         """What was measured of this size, or else of the next smaller and the next larger one."""
@@ -140,9 +163,11 @@ class Pace:
         size = amount.bit_length()
         if size in sizes:
             return [sizes[size]]
-        smaller = [other for other in sizes if other < size]
-        larger = [other for other in sizes if other > size]
-        return [sizes[max(smaller)]] * bool(smaller) + [sizes[min(larger)]] * bool(larger)
+        nearest = (
+            max((other for other in sizes if size - _FAR <= other < size), default=None),
+            min((other for other in sizes if other > size), default=None),
+        )
+        return [sizes[other] for other in nearest if other is not None]
 
 
 @dataclass
@@ -255,10 +280,13 @@ def in_parts(kind: Hashable, most: int, unknown: int) -> int:
     timing = _current.get()
     if timing is None or timing.deadline is None:
         return most
-    if timing.pace.expect(kind, most) is None:
-        return min(most, unknown)
     room = _SHARE * max(0.0, timing.deadline.left)
     amount = most
-    while amount > 1 and (timing.pace.expect(kind, amount) or 0.0) > room:
+    while amount > 1:
+        seconds = timing.pace.expect(kind, amount)
+        if seconds is None and amount <= unknown:
+            break
+        if seconds is not None and seconds <= room:
+            break
         amount //= 2
     return amount

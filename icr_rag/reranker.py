@@ -7,7 +7,6 @@ the steps of one ranking.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import logging
 import time
@@ -29,7 +28,7 @@ from icr_rag.calls.rank_many import rank_lists
 from icr_rag.calls.request import Request
 from icr_rag.config import RerankerConfig
 from icr_rag.config_scores import counts_first_stage
-from icr_rag.deadline import Clock, Deadline, OutOfTime
+from icr_rag.deadline import Clock, Deadline, OutOfTime, begun
 from icr_rag.errors import ClosedError, ConfigError, InputError, brief
 from icr_rag.frameworks.combine import needed_scores
 from icr_rag.model.device import release_cached_memory
@@ -160,24 +159,8 @@ class Reranker:
         With ``on_error="passthrough"`` only mistakes in settings, ``documents`` and ``top_n``
         raise; whatever else goes wrong is in the ranking's ``error``.
         """
-        due = self._due(deadline_ms)
-        return self._rank(self._request(query, documents, top_n, retrieval_scores, due))
-
-    def _request(
-        self,
-        query: str,
-        documents: Sequence[DocumentLike],
-        top_n: int | None,
-        retrieval_scores: RetrievalScores | None,
-        due: Deadline | None,
-    ) -> Request:
-        given, most = check_documents(documents), self._check_top_n(top_n)
-        return Request(query, given, most, retrieval_scores, due, self._clock)
-
-    def _due(self, deadline_ms: float | None, already: float = 0.0) -> Deadline | None:
-        """When the answer to a call is, which began so many seconds ago."""
-        given = check_deadline(deadline_ms, self.config.deadline_ms)
-        return None if given is None else Deadline(given, self._clock, already)
+        own = self.config, self._clock
+        return self._rank(Request.of(*own, query, documents, top_n, retrieval_scores, deadline_ms))
 
     def _rank(self, request: Request, answered: Scorer | None = None) -> Ranking:
         given, top_n = request.documents, request.top_n
@@ -232,12 +215,9 @@ class Reranker:
         A cancelled call that has started finishes in its thread and its result is dropped. So does
         one that has not ended at its deadline: the given order is returned then, in time.
         """
-        due = self._due(deadline_ms)
-        request = self._request(query, documents, top_n, retrieval_scores, due)
-        call = self._worker.run(functools.partial(self._rank, request))
-        return await answer_in_time(
-            call, due, lambda: self._rank(dataclasses.replace(request, given_up=True))
-        )
+        own = self.config, self._clock
+        request = Request.of(*own, query, documents, top_n, retrieval_scores, deadline_ms)
+        return await answer_in_time(self._worker.run, self._rank, request)
 
     def rank_many(
         self,
@@ -264,8 +244,8 @@ class Reranker:
                 f"rank_many got {count} and {len(document_lists)} document lists; it takes one "
                 "list of documents per query"
             )
-        top_n = self._check_top_n(top_n)
-        self._due(deadline_ms)
+        top_n = check_top_n(top_n, self.config.top_n)
+        milliseconds = check_deadline(deadline_ms, self.config.deadline_ms)
         return rank_lists(
             self.config,
             lambda due: self._ensure_scorers(due)[0],
@@ -274,7 +254,7 @@ class Reranker:
             ),
             queries,
             document_lists,
-            functools.partial(self._due, deadline_ms),
+            functools.partial(begun, milliseconds, self._clock),
         )
 
     def read_attention(self, query: str, documents: Sequence[DocumentLike]) -> AttentionReading:
@@ -415,6 +395,3 @@ class Reranker:
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError("this Reranker was closed; make a new one")
-
-    def _check_top_n(self, top_n: int | None) -> int | None:
-        return check_top_n(top_n, self.config.top_n)

@@ -6,6 +6,8 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from icr_rag.calls.degraded import given_order, sentence, unscored_usage
@@ -87,23 +89,31 @@ def nothing_scored(config: RerankerConfig, request: Request, why: str | None = N
 
 def loading(due: Deadline, seconds: float) -> str:
     """That loading took most of the time, as a clause; "" if it did not."""
-    took = 2 * seconds > due.seconds
+    took = seconds > max(0.001, 0.5 * due.seconds)
     return f"loading the model took {1000 * seconds:.0f} ms" if took else ""
 
 
 def waited(due: Deadline, seconds: float) -> str:
     """Likewise waiting for other calls."""
-    took = 2 * seconds > due.seconds
+    took = seconds > max(0.001, 0.5 * due.seconds)
     return f"other calls held the model for {1000 * seconds:.0f} ms" if took else ""
 
 
 async def answer_in_time(
-    call: Coroutine[object, object, Result], due: Deadline | None, instead: Callable[[], Result]
+    run: Callable[[Callable[[], Result]], Coroutine[object, object, Result]],
+    rank: Callable[[Request], Result],
+    request: Request,
 ) -> Result:
-    """What ``call`` gives, or ``instead()`` if it has not ended when the answer is due.
+    """What a thread makes of a request, or, if that has not ended when the answer is due, what is
+    made at once of one that is given up.
 
-    What has begun in a thread ends there, and its result is dropped.
+    What has begun in the thread ends there, and its result is dropped.
+
+    Args:
+        run: calls in the thread.
+        rank: answers a request.
     """
+    call, due = run(partial(rank, request)), request.due
     if due is None:
         return await call
     task = asyncio.ensure_future(call)
@@ -112,7 +122,7 @@ async def answer_in_time(
         if task.done():
             return task.result()
         due.abandoned = True
-        return instead()
+        return rank(replace(request, given_up=True))
     finally:
         # Takes it from the queue if it has not begun; also where the caller is cancelled.
         task.cancel()

@@ -6,9 +6,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from icr_rag.arguments import RetrievalScores
-from icr_rag.deadline import Clock, Deadline
-from icr_rag.types import Document
+from icr_rag.arguments import RetrievalScores, check_deadline, check_documents, check_top_n
+from icr_rag.config import RerankerConfig
+from icr_rag.deadline import Clock, Deadline, begun
+from icr_rag.types import Document, DocumentLike
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,27 @@ class Request:
     due: Deadline | None = None
     clock: Clock = time.perf_counter
     given_up: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        config: RerankerConfig,
+        clock: Clock,
+        query: str,
+        documents: Sequence[DocumentLike],
+        top_n: int | None,
+        retrieval_scores: RetrievalScores | None,
+        deadline_ms: float | None,
+    ) -> Request:
+        """What a caller gave, and what the configuration says where nothing was.
+
+        Raises:
+            InputError: for documents, a ``top_n`` or a ``deadline_ms`` that cannot be.
+        """
+        # First of all, for the time that checks take counts.
+        due = begun(check_deadline(deadline_ms, config.deadline_ms), clock)
+        given, most = check_documents(documents), check_top_n(top_n, config.top_n)
+        return cls(query, given, most, retrieval_scores, due, clock)
 
     @property
     def answered(self) -> bool:

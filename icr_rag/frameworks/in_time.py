@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import torch
 
 #: What is measured; each costs more the more tokens there are in it.
-_DOCUMENTS, _KEPT, _WINDOW, _SETS, _ENCODED = "documents", "kept", "window", "sets", "encoded"
+WINDOW, _DOCUMENTS, _KEPT, _SETS, _ENCODED = "window", "documents", "kept", "sets", "encoded"
 
 
 def rank_in_time(
@@ -128,7 +128,7 @@ class _Call:
             return self.fits(of(own))
 
         def score(own: Sequence[int]) -> Sequence[float]:
-            with step(_WINDOW, self.tokens(of(own))):
+            with step(WINDOW, self.tokens(of(own))):
                 return window.score(self.query, self.of(of(own)), self.cost)
 
         def in_time(count: int) -> bool:
@@ -139,7 +139,7 @@ class _Call:
                 return [0.0] * len(own)
 
             rank_listwise(count, counted, fits, config.window, config.stride)
-            return enough(_WINDOW, windows)
+            return enough(WINDOW, windows)
 
         # Windows begin at the bottom: where they would not get to the top, that of a shorter list.
         count = len(items)
@@ -184,7 +184,7 @@ class _Call:
         if not lacking or not isinstance(scorer, KeepsStates) or scorer.states is None or not due:
             return everything
         bodies = scorer.bodies(self.documents)
-        with scorer.engine.settled(), due.keep_back(expected(_WINDOW, self.tokens(everything))):
+        with scorer.engine.settled(), due.keep_back(expected(WINDOW, self.tokens(everything))):
             for item in lacking:
                 try:
                     with step(_ENCODED, len(bodies[item])):
