@@ -135,13 +135,16 @@ class Pace:
 
     def expect(self, kind: Hashable, amount: int) -> float | None:
         """Seconds that a step of ``amount`` may take; None if nothing like it was measured."""
+        smaller, larger = self._around(kind, amount)
         found = []
-        for known in self._nearest(kind, amount):
-            ratio = amount / known.amount
-            if ratio < 1:
-                ratio = min(1.0, 2 * ratio + _FIXED)
-            found.append(known.seconds * ratio)
-        return min(found, default=None)
+        if larger is not None:
+            ratio = amount / larger.amount
+            found.append(larger.seconds * max(ratio, min(1.0, 2 * ratio + _FIXED)))
+        if smaller is not None and amount.bit_length() - smaller.amount.bit_length() <= _FAR:
+            found.append(smaller.seconds * amount / smaller.amount)
+        if not found:
+            return None
+        return min(found) if smaller is None else max(min(found), smaller.seconds)
 
     def doubt(self, kind: Hashable, amount: int) -> None:
         """Lower an estimate that kept work from being begun, so that it is tried again some time.
@@ -149,7 +152,9 @@ class Pace:
         Else one slow moment, as the first one often is, would keep it from being tried for ever.
         Quickly if it was hardly measured; later not below what was seen, or very slowly.
         """
-        for known in self._nearest(kind, amount):
+        for known in self._around(kind, amount):
+            if known is None:
+                continue
             fewest = known.fewest * _FORGET
             lower = known.seconds * (_DOUBT_FIRST if known.times < _OFTEN else _DOUBT)
             if known.times >= _OFTEN:
@@ -157,17 +162,18 @@ class Pace:
             changed = replace(known, seconds=lower, fewest=fewest)
             self._kinds[kind][known.amount.bit_length()] = changed
 
-    def _nearest(self, kind: Hashable, amount: int) -> list[_Measured]:
-        """What was measured of this size, or else of the next smaller and the next larger one."""
+    def _around(self, kind: Hashable, amount: int) -> tuple[_Measured | None, _Measured | None]:
+        """What was measured of the next smaller size, and of this one or the next larger one."""
         sizes = dict(self._kinds.get(kind, {}))
         size = amount.bit_length()
         if size in sizes:
-            return [sizes[size]]
-        nearest = (
-            max((other for other in sizes if size - _FAR <= other < size), default=None),
-            min((other for other in sizes if other > size), default=None),
+            return None, sizes[size]
+        smaller = [other for other in sizes if other < size]
+        larger = [other for other in sizes if other > size]
+        return (
+            sizes[max(smaller)] if smaller else None,
+            sizes[min(larger)] if larger else None,
         )
-        return [sizes[other] for other in nearest if other is not None]
 
 
 @dataclass

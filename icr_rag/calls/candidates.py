@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import takewhile
 
 from icr_rag.errors import InputError, PromptTooLongError, shown
 from icr_rag.frameworks.result import WindowedScores
@@ -115,8 +116,13 @@ class Candidates:
             blank_score if u is None or u in unread else ranked.scores[u] for u in self.owner
         ]
         all_groups = [-1 if u is None else ranked.groups[u] for u in self.owner]
-        rank = {unique: place for place, unique in enumerate(ranked.order)}
         last = len(ranked.order)
+        above = set(takewhile(ranked.unscored.__contains__, ranked.order))
+        rank = {
+            # What has no score has one place, so that inputs of one content keep theirs.
+            unique: (-1 if unique in above else last - 1) if unique in ranked.unscored else place
+            for place, unique in enumerate(ranked.order)
+        }
         all_order = sorted(
             range(len(self.owner)),
             key=lambda index: last if (u := self.owner[index]) is None else rank[u],

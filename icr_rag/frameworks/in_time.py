@@ -46,7 +46,7 @@ def rank_in_time(
     cost: Cost,
 ) -> WindowedScores:
     """As `icr_rag.frameworks.run.rank_windows`, as far as there is time."""
-    call = _Call(query, documents, fits, cost)
+    call = _Call(scorer, query, documents, fits, cost)
     if not documents:
         return none_of(0)
     try:
@@ -68,6 +68,7 @@ class _Call:
 
     def __init__(
         self,
+        scorer: Scorer,
         query: Ids,
         documents: Sequence[Ids],
         fits: Callable[[Sequence[int]], bool],
@@ -78,13 +79,14 @@ class _Call:
         self.fits = fits
         self.cost = cost
         self.count = len(documents)
+        self.around = scorer.prompts.overhead(query)
 
     def of(self, items: Sequence[int]) -> list[Ids]:
         return [self.documents[item] for item in items]
 
     def tokens(self, items: Sequence[int]) -> int:
         """Of documents that share a prompt."""
-        return len(self.query) + sum(len(self.documents[item]) for item in items)
+        return self.around + sum(len(self.documents[item]) for item in items)
 
     def pointwise(self, scorer: Pointwise) -> WindowedScores:
         if not isinstance(scorer, InParts):

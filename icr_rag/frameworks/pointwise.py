@@ -51,9 +51,9 @@ def rank_in_parts(
     done = 0
     try:
         while done < len(items):
-            size = part(items[done:])
-            found.append(read(items[done : done + size]))
-            done += size
+            chosen = items[done : done + part(items[done:])]
+            found.append(read(chosen))
+            done += len(chosen)
     except OutOfTime:
         pass
     known = sorted(items[:done])

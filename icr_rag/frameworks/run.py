@@ -57,7 +57,7 @@ def rank_windows(
 
         def score(items: Sequence[int]) -> Sequence[float]:
             # A window cannot be divided: calls with a deadline learn from others what one takes.
-            with step(WINDOW, len(query) + sum(map(len, of(items)))):
+            with step(WINDOW, scorer.prompts.overhead(query) + sum(map(len, of(items)))):
                 return window.score(query, of(items), cost)
 
         return rank_listwise(
