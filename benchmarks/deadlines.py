@@ -140,7 +140,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path, help="a BEIR folder with run.bm25.top100.tsv")
     parser.add_argument("--calls", type=int, default=1000)
-    parser.add_argument("--lists", type=int, default=12)
+    parser.add_argument("--lists", type=int, default=6)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -157,8 +157,10 @@ def main() -> int:
     rankers = {}
     for name, fields in METHODS.items():
         rankers[name] = ranker(fields, found[name], arguments.dtype)
+        # As after some time of use: it is known what a batch takes. Keeps one list's states, too.
+        rankers[name].rank(*lists[0], deadline_ms=1e9)
         if "document_states" in fields:
-            for _, documents in lists[: len(lists) // 2]:
+            for _, documents in lists[1 : len(lists) // 2]:
                 rankers[name].encode(documents)
         print(f"{name}: ready", file=sys.stderr)
     started = time.perf_counter()
@@ -177,8 +179,10 @@ def main() -> int:
         wrong += calls.unsaid + (batches > 1)
     late = sorted(one for calls in found.values() for one in calls.late)
     in_time = sum(one <= 0 for one in late)
-    print(f"\n{len(late)} calls in {time.perf_counter() - started:.0f} s; {in_time} in time; of the "
-          f"others the median is {_median([one for one in late if one > 0]):.2f} ms late")  # fmt: skip
+    median = _median([one for one in late if one > 0])
+    took = time.perf_counter() - started
+    print(f"\n{len(late)} calls in {took:.0f} s; {in_time} in time; median of the others: ", end="")
+    print(f"{median:.2f} ms late")
     print(f"{hardware()}; {versions()}")
     return 1 if wrong else 0
 

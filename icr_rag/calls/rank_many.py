@@ -155,6 +155,7 @@ class _Answered(Scorer):
         cost: Cost,
     ) -> None:
         super().__init__(scorer.engine, scorer.config, scorer.framework)
+        self.prompts = scorer.prompts
         self._scorer = scorer
         self._documents = [list(own) for own in documents]
         self._scores = {tuple(q): own for q, own in zip(queries, scores, strict=True)}

@@ -119,12 +119,14 @@ def as_json(ranking: Ranking) -> dict[str, object]:
             for rank, hit in enumerate(ranking, start=1)
         ],
         "comparable": ranking.comparable,
+        "degraded": ranking.degraded,
         "usage": {
             "tokens": usage.tokens,
             "layers": list(usage.layers),
             "windows": usage.windows,
             "truncated": list(usage.truncated),
             "query_truncated": usage.query_truncated,
+            "unscored": list(usage.unscored),
             "seconds": dict(usage.seconds),
         },
     }
@@ -186,6 +188,8 @@ def _write_notes(ranking: Ranking, documents: list[Document], output: Format) ->
     """What the reader of the ranking must know, on standard error."""
     if not documents:
         note("no documents were given")
+    if ranking.degraded is not None:
+        note(ranking.degraded)
     if ranking.usage.query_truncated:
         note("the query was cut to max_query_tokens")
     if ranking.usage.truncated:

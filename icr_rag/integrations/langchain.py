@@ -71,7 +71,7 @@ class ICRRerank(Makers, BaseDocumentCompressor):
             (higher is better), for a ``fusion``. May be "relevance_score".
         report_truncation: write ``"truncated": True`` into the metadata of documents of which the
             model read the beginning only, and ``"query_truncated": True`` into that of all if the
-            query was cut.
+            query was cut, or ``"rerank_degraded"`` with what a ``deadline_ms`` left out.
         **fields: any field of `RerankerConfig` (model, layers, device, ...).
 
     Raises:

@@ -82,7 +82,8 @@ class ICRRerank(Makers, BaseNodePostprocessor):
             "retrieval_score", hidden from embedders and LLMs. The node is then a copy.
         report_truncation: write ``"truncated": True`` into the metadata of nodes of which the
             model read the beginning only, and ``"query_truncated": True`` into that of all if the
-            query was cut; hidden likewise, on copies.
+            query was cut, or ``"rerank_degraded"`` with what a ``deadline_ms`` left out; hidden
+            likewise, on copies.
         query_transform: applied to the query before it is read; the default takes the question
             out of what LlamaIndex's tools make of an agent's request, None leaves queries alone.
             A function, and so no part of ``to_dict``.
