@@ -67,6 +67,26 @@ def check_top_n(top_n: object, default: int | None, name: str = "top_n") -> int 
     return int(count)
 
 
+def check_deadline(milliseconds: object, default: float | None) -> float | None:
+    """A call's deadline in milliseconds, ``default`` for None; None for infinity: there is none.
+
+    Raises:
+        InputError: for what is no number above 0.
+    """
+    if milliseconds is None:
+        return default
+    given = _plain(milliseconds)
+    if isinstance(given, float) and given == math.inf:
+        return None
+    number = _finite(given)
+    if number is None or number <= 0:
+        raise InputError(
+            f"deadline_ms={shown(milliseconds)}; allowed are milliseconds above 0, None (the "
+            "setting's) and math.inf (none in this call)"
+        )
+    return number
+
+
 def _plain(value: object) -> object:
     """Scalars, arrays and tensors of other libraries as Python has them; others as they are."""
     return value.tolist() if isinstance(value, Array) else value

@@ -233,6 +233,14 @@ class Fields(BaseModel):
         description="Leave out a document whose text is at least this similar to a better one "
         "(Jaccard similarity of runs of five characters; 0.8 is a usual value).",
     )
+    deadline_ms: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Milliseconds in which a ranking answers with what can be done until then: "
+        "documents that could not be scored keep their given order, and the result says so. None: "
+        "a ranking takes as long as it takes.",
+    )
     on_error: Literal["raise", "passthrough"] = Field(
         "raise",
         description="'passthrough': if ranking fails, keep the given order and say so in the "

@@ -26,6 +26,7 @@ class Scored:
         duplicates: a near-duplicate's position -> that of the better document that it repeats.
         answerable: as `Ranking` has it.
         abstained: likewise; ``order`` is empty then.
+        unscored: positions that a deadline left without a score; no blank ones.
     """
 
     order: list[int]
@@ -34,18 +35,28 @@ class Scored:
     duplicates: Mapping[int, int] = field(default_factory=dict)
     answerable: float | None = None
     abstained: bool = False
+    unscored: frozenset[int] = frozenset()
 
 
-def present(scored: Scored, documents: Sequence[Document], config: RerankerConfig) -> Scored:
+def present(
+    scored: Scored,
+    documents: Sequence[Document],
+    config: RerankerConfig,
+    *,
+    compare: bool = True,
+) -> Scored:
     """Show scores as asked for, and leave out what the configuration leaves out.
 
     Args:
         scored: the ranking of all documents.
         documents: in input order.
-        config: score_mode, near_duplicates, score_threshold, min_answerable.
+        config: score_mode, near_duplicates, score_threshold, min_answerable. What a deadline left
+            without a score has none that could be below the threshold, and stays; and while it may
+            be the answer, nobody abstains.
+        compare: whether there is time to look for near-duplicates.
     """
     scored = replace(scored, scores=shown_scores(scored, config.score_mode))
-    if config.near_duplicates is not None:
+    if config.near_duplicates is not None and compare:
         texts = [documents[position].content for position in scored.order]
         repeats = near_duplicates(texts, config.near_duplicates)
         duplicates = {scored.order[place]: scored.order[of] for place, of in repeats.items()}
@@ -53,9 +64,13 @@ def present(scored: Scored, documents: Sequence[Document], config: RerankerConfi
         scored = replace(scored, order=kept, duplicates=duplicates)
     if config.score_threshold is not None:
         least = config.score_threshold
-        kept = [position for position in scored.order if scored.scores[position] >= least]
+        kept = [
+            position
+            for position in scored.order
+            if scored.scores[position] >= least or position in scored.unscored
+        ]
         scored = replace(scored, order=kept)
-    if config.min_answerable is not None:
+    if config.min_answerable is not None and not scored.unscored:
         # Of a list in which nothing can be read nothing answers.
         likely = scored.answerable
         if likely is None or likely < config.min_answerable:
@@ -97,6 +112,7 @@ def make_ranking(
     usage: Usage,
     top_n: int | None,
     error: str | None = None,
+    degraded: str | None = None,
 ) -> Ranking:
     """Put a ranking together.
 
@@ -106,6 +122,7 @@ def make_ranking(
         usage: what it cost.
         top_n: how many hits to keep; None: all.
         error: why the input order is returned instead of a ranking, if it is.
+        degraded: what a deadline left out, if it did.
     """
     kept = scored.order if top_n is None else scored.order[:top_n]
     scores = tuple(float(score) for score in scored.scores)
@@ -119,6 +136,7 @@ def make_ranking(
         error,
         scored.answerable,
         scored.abstained,
+        degraded,
     )
 
 

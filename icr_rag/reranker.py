@@ -15,17 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 from icr_rag.arguments import (
     RetrievalScores,
+    check_deadline,
     check_documents,
     check_query,
     check_retrieval_scores,
     check_top_n,
 )
-from icr_rag.calls.notices import tell_cuts
-from icr_rag.calls.rank import Ranked, rank
+from icr_rag.calls.in_time import answer_in_time, nothing_scored, rank_in_turn, turn
+from icr_rag.calls.notices import tell_cuts, tell_degraded
+from icr_rag.calls.rank import Ranked
 from icr_rag.calls.rank_many import rank_lists
 from icr_rag.calls.request import Request
 from icr_rag.config import RerankerConfig
 from icr_rag.config_scores import counts_first_stage
+from icr_rag.deadline import Clock, Deadline, OutOfTime, begun
 from icr_rag.errors import ClosedError, ConfigError, InputError, brief
 from icr_rag.frameworks.combine import needed_scores
 from icr_rag.model.device import release_cached_memory
@@ -69,6 +72,8 @@ class Reranker:
         self._scorers: tuple[Scorer, Scorer | None] | None = None
         self._worker = Worker()
         self._closed = False
+        #: What deadlines and paces are read from.
+        self._clock: Clock = time.perf_counter
 
     @classmethod
     def from_model(
@@ -124,6 +129,7 @@ class Reranker:
         top_n: int | None = None,
         *,
         retrieval_scores: RetrievalScores | None = None,
+        deadline_ms: float | None = None,
     ) -> Ranking:
         """Rank ``documents`` for ``query``.
 
@@ -135,6 +141,9 @@ class Reranker:
             retrieval_scores: the first stage's, one per document, higher is better; a list, array
                 or tensor. How they count, the setting ``fusion`` says: "weighted" needs them, the
                 others go by the order of ``documents`` where there are none, or one lacks.
+            deadline_ms: milliseconds from now on in which to answer with what can be done until
+                then; the ranking's ``degraded`` says what could not. None: the configuration's;
+                ``math.inf``: none in this call.
 
         Returns:
             Hits, best first, and one score per input document; higher is better. Scores are
@@ -150,8 +159,8 @@ class Reranker:
         With ``on_error="passthrough"`` only mistakes in settings, ``documents`` and ``top_n``
         raise; whatever else goes wrong is in the ranking's ``error``.
         """
-        given = check_documents(documents)
-        return self._rank(Request(query, given, self._check_top_n(top_n), retrieval_scores))
+        own = self.config, self._clock
+        return self._rank(Request.of(*own, query, documents, top_n, retrieval_scores, deadline_ms))
 
     def _rank(self, request: Request, answered: Scorer | None = None) -> Ranking:
         given, top_n = request.documents, request.top_n
@@ -167,11 +176,13 @@ class Reranker:
             return make_ranking(given, unread(len(given)), Usage(), top_n, reason)
         if done.usage.truncated or done.usage.query_truncated:
             tell_cuts(done.usage, len(given), self.config, done.context)
-        return make_ranking(given, done.scored, done.usage, top_n)
+        if done.degraded is not None and not request.answered:
+            tell_degraded(done.degraded)
+        return make_ranking(given, done.scored, done.usage, top_n, degraded=done.degraded)
 
     def _score(self, request: Request, answered: Scorer | None = None) -> Ranked:
         """Check, load, and go through the steps."""
-        started = time.perf_counter()
+        started = self._clock()
         query, given = request.query, request.documents
         check_query(query)
         # The configuration may say that they do not count.
@@ -183,11 +194,12 @@ class Reranker:
         self._check_open()
         if self.config.fusion == "weighted":
             needed_scores(first_stage)
-        scorer, second = self._ensure_scorers()
-        loaded = time.perf_counter() - started
-        return rank(
-            scorer, second, self.config, query, given, first_stage, loaded, answered=answered
-        )
+        try:
+            scorers = self._ensure_scorers(request.due, given_up=request.given_up)
+        except OutOfTime:
+            return nothing_scored(self.config, request)
+        loaded = self._clock() - started
+        return rank_in_turn(scorers, self.config, request, first_stage, loaded, answered)
 
     async def arank(
         self,
@@ -196,26 +208,32 @@ class Reranker:
         top_n: int | None = None,
         *,
         retrieval_scores: RetrievalScores | None = None,
+        deadline_ms: float | None = None,
     ) -> Ranking:
         """`rank` in a worker thread; the event loop stays free.
 
-        A cancelled call that has started finishes in its thread and its result is dropped.
+        A cancelled call that has started finishes in its thread and its result is dropped. So does
+        one that has not ended at its deadline: the given order is returned then, in time.
         """
-        call = functools.partial(
-            self.rank, query, documents, top_n, retrieval_scores=retrieval_scores
-        )
-        return await self._worker.run(call)
+        own = self.config, self._clock
+        request = Request.of(*own, query, documents, top_n, retrieval_scores, deadline_ms)
+        return await answer_in_time(self._worker.run, self._rank, request)
 
     def rank_many(
         self,
         queries: Sequence[str],
         document_lists: Sequence[Sequence[DocumentLike]],
         top_n: int | None = None,
+        *,
+        deadline_ms: float | None = None,
     ) -> list[Ranking]:
         """`rank` for each query with its own list of documents.
 
         Over kept states read by one tail (``document_states="independent"`` or "blind",
         ``framework="listwise"``), queries with the same list share one pass.
+
+        ``deadline_ms`` is one query's: it counts from when its turn comes, a pass that it shares
+        with others included.
 
         Raises:
             InputError: if there are not as many lists as queries.
@@ -226,13 +244,17 @@ class Reranker:
                 f"rank_many got {count} and {len(document_lists)} document lists; it takes one "
                 "list of documents per query"
             )
-        top_n = self._check_top_n(top_n)
+        top_n = check_top_n(top_n, self.config.top_n)
+        milliseconds = check_deadline(deadline_ms, self.config.deadline_ms)
         return rank_lists(
             self.config,
-            lambda: self.scorer,
-            lambda query, given, answered: self._rank(Request(query, given, top_n), answered),
+            lambda due: self._ensure_scorers(due)[0],
+            lambda query, given, answered, due: self._rank(
+                Request(query, given, top_n, None, due, self._clock), answered
+            ),
             queries,
             document_lists,
+            functools.partial(begun, milliseconds, self._clock),
         )
 
     def read_attention(self, query: str, documents: Sequence[DocumentLike]) -> AttentionReading:
@@ -339,11 +361,18 @@ class Reranker:
         changed = self.config.changed().items()
         return f"Reranker({', '.join(f'{name}={value!r}' for name, value in changed)})"
 
-    def _ensure_scorers(self) -> tuple[Scorer, Scorer | None]:
-        """Both scorers, or an error: a cascade whose second one cannot be made does not rank."""
+    def _ensure_scorers(
+        self, due: Deadline | None = None, *, given_up: bool = False
+    ) -> tuple[Scorer, Scorer | None]:
+        """Both scorers, or an error: a cascade whose second one cannot be made does not rank.
+
+        Loading cannot be stopped; only waiting for another thread that loads ends at a deadline.
+        """
+        if given_up:
+            raise OutOfTime
         found = self._scorers
         if found is None:
-            with self._making.lock:
+            with turn(self._making.lock, due):
                 found = self._scorers or self._make_scorers()
                 self._check_open()
                 self._scorers = found
@@ -366,6 +395,3 @@ class Reranker:
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError("this Reranker was closed; make a new one")
-
-    def _check_top_n(self, top_n: int | None) -> int | None:
-        return check_top_n(top_n, self.config.top_n)

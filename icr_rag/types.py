@@ -107,7 +107,10 @@ class Usage:
         states_evicted: documents whose kept states had to make room in memory during this call;
             without a ``states_dir`` they will be encoded again.
         seconds: wall-clock seconds per phase: "load" (the model, on first use), "prompt",
-            "forward", "score", "total".
+            "forward", "score", "total". With a deadline the total counts from the call, waiting
+            for other calls included.
+        unscored: input indices of documents that a deadline left without a score, ascending. Blank
+            ones, which are never read, are not among them.
     """
 
     tokens: int = 0
@@ -120,6 +123,7 @@ class Usage:
     repairs: int = 0
     states_evicted: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
+    unscored: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,9 @@ class Ranking(Sequence[RankedDocument]):
             abstention weights of the profile in use; None where there are none, where nothing was
             read, and with scores that are relative to the list.
         abstained: True if ``min_answerable`` left out all hits; scores stay as they are.
+        degraded: None for a whole ranking that came in time; with a deadline, what of it was left
+            out or how late it is, as a sentence. Documents in ``usage.unscored`` are group -1 and
+            have their given order; a threshold does not drop them.
     """
 
     hits: tuple[RankedDocument, ...]
@@ -178,6 +185,7 @@ class Ranking(Sequence[RankedDocument]):
     error: str | None = None
     answerable: float | None = None
     abstained: bool = False
+    degraded: str | None = None
 
     @overload
     def __getitem__(self, index: int) -> RankedDocument: ...

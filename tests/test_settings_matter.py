@@ -39,7 +39,7 @@ OTHERS = {
     "window": 3, "stride": 1, "token_budget": 0, "prefill_chunk": 16, "states_memory": 0,
     "states_dir": "", "states_dtype": "int8", "cascade": 3, "cascade_framework": "pointwise",
     "top_n": 2, "score_mode": "rank", "score_threshold": 1e6, "fusion": "rrf",
-    "fusion_weight": 0.1, "near_duplicates": 0.5, "min_answerable": 1.0,
+    "fusion_weight": 0.1, "near_duplicates": 0.5, "min_answerable": 1.0, "deadline_ms": 1e-9,
 }  # fmt: skip
 #: What a setting needs beside it, to mean something at all.
 BESIDE = {

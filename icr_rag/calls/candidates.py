@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import takewhile
 
 from icr_rag.errors import InputError, PromptTooLongError, shown
 from icr_rag.frameworks.result import WindowedScores
@@ -110,15 +111,24 @@ class Candidates:
             absolute: no document's score may depend on the others, nor that of a blank one.
         """
         blank_score = UNREAD if absolute else below(ranked.scores)
-        all_scores = [blank_score if u is None else ranked.scores[u] for u in self.owner]
+        unread = {None, *(ranked.unscored if absolute else ())}
+        all_scores = [
+            blank_score if u is None or u in unread else ranked.scores[u] for u in self.owner
+        ]
         all_groups = [-1 if u is None else ranked.groups[u] for u in self.owner]
-        rank = {unique: place for place, unique in enumerate(ranked.order)}
         last = len(ranked.order)
+        above = set(takewhile(ranked.unscored.__contains__, ranked.order))
+        rank = {
+            # What has no score has one place, so that inputs of one content keep theirs.
+            unique: (-1 if unique in above else last - 1) if unique in ranked.unscored else place
+            for place, unique in enumerate(ranked.order)
+        }
         all_order = sorted(
             range(len(self.owner)),
             key=lambda index: last if (u := self.owner[index]) is None else rank[u],
         )
-        return Scored(all_order, all_scores, all_groups)
+        unscored = frozenset(n for n, u in enumerate(self.owner) if u in ranked.unscored)
+        return Scored(all_order, all_scores, all_groups, unscored=unscored)
 
     def gather(self, scores: Sequence[float] | None) -> list[float] | None:
         """First-stage scores of the distinct contents: the best of those that share one."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from icr_rag.calls.candidates import Candidates
 from icr_rag.config import RerankerConfig
+from icr_rag.deadline import OutOfTime
 from icr_rag.frameworks.result import WindowedScores
 from icr_rag.frameworks.run import rank_windows
 from icr_rag.scoring.base import Cost, Scorer
@@ -51,11 +52,17 @@ def read_again(
 
     Returns:
         The ranking, and the input positions of documents that were cut for the second reading.
+
+    Raises:
+        OutOfTime: if a deadline left some of them without a score.
     """
     chosen = ranked.order[:most]
     best = [documents[candidates.owner.index(unique)] for unique in chosen]
     own = Candidates(scorer, query, best)
     again = rank_windows(scorer, own.query_ids, own.token_ids, own.fits, cost)
+    if again.unscored:
+        # Half a second reading would mix its scores with the first one's.
+        raise OutOfTime
     cut = {chosen[place] for place in own.truncated}
     places = {index for index, unique in enumerate(candidates.owner) if unique in cut}
     return on_top(ranked, chosen, again), places

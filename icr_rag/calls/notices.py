@@ -13,6 +13,11 @@ logger = logging.getLogger(__name__)
 _NAMED = 5
 
 
+def tell_degraded(degraded: str) -> None:
+    """Tell, in one line per call, what a deadline left out or how late the answer is."""
+    logger.warning("%s", degraded)
+
+
 def tell_cuts(usage: Usage, count: int, config: RerankerConfig, context: int | None) -> None:
     """Tell, in one line per call, which documents were cut and what decides it.
 

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from icr_rag.calls.candidates import Candidates
 from icr_rag.calls.cascade import read_again
+from icr_rag.calls.degraded import NOT_COMPARED, NOT_JUDGED, sentence
+from icr_rag.calls.request import Request
 from icr_rag.config import RerankerConfig
 from icr_rag.config_scores import counts_first_stage
+from icr_rag.deadline import OutOfTime, Timing, expected, step, timed
 from icr_rag.frameworks.combine import combine, rule_of
 from icr_rag.frameworks.run import rank_windows
 from icr_rag.ranking import Scored, present
 from icr_rag.scoring.base import Cost, Scorer, evictions
-from icr_rag.types import Document, Usage
+from icr_rag.types import Usage
+
+#: What is measured of the steps around the model, by the characters of the documents.
+_PROMPT, _COMPARE = "prompt", "near-duplicates"
 
 
 @dataclass(frozen=True)
@@ -25,63 +32,99 @@ class Ranked:
         scored: what to return in which order, and every document's score.
         usage: what it cost.
         context: of the model, in tokens; None if it is unknown or nothing was read.
+        degraded: what a deadline left out, or how late it is; see `icr_rag.types.Ranking`.
     """
 
     scored: Scored
     usage: Usage
     context: int | None = None
+    degraded: str | None = None
 
 
 def rank(
     scorer: Scorer,
     second: Scorer | None,
     config: RerankerConfig,
-    query: str,
-    documents: Sequence[Document],
+    request: Request,
     first_stage: Sequence[float] | None,
     seconds_to_load: float,
+    why: str = "",
     answered: Scorer | None = None,
 ) -> Ranked:
     """Encode, rank, combine with the first stage, read the best again, present.
 
     Args:
         scorer: of ``config``. second: of its second reading; None: there is none.
-        query: checked. documents: likewise, in first-stage order.
+        request: a checked query, and documents in first-stage order.
         first_stage: its scores, checked; None: there are none, or they do not count.
         seconds_to_load: how long the scorers took.
+        why: what has taken most of the time until a deadline already, as a clause; "": nothing.
         answered: a scorer that knows the answers already; None: ``scorer`` is asked.
+
+    Raises:
+        OutOfTime: if there is not even time to tokenise.
     """
     started = time.perf_counter()
+    query, documents, due = request.query, request.documents, request.due
     before = evictions(scorer)
     cost = Cost()
+    left_out: list[str] = []
+    characters = sum(len(document.content) for document in documents)
 
-    candidates = Candidates(scorer, query, documents)
-    cost.seconds["load"] = seconds_to_load
-    cost.seconds["prompt"] = time.perf_counter() - started
+    def own_time(of: Scorer) -> Timing:
+        return Timing(of.pace, due, request.clock)
 
-    query_ids, token_ids = candidates.query_ids, candidates.token_ids
-    asked = answered or scorer
-    ranked = rank_windows(asked, query_ids, token_ids, candidates.fits, cost)
+    with ExitStack() as timing:
+        timing.enter_context(timed(own_time(scorer)))
+        if due is not None and config.near_duplicates is not None:
+            timing.enter_context(due.keep_back(expected(_COMPARE, characters)))
+        with step(_PROMPT, characters):
+            candidates = Candidates(scorer, query, documents)
+        cost.seconds["load"] = seconds_to_load
+        cost.seconds["prompt"] = time.perf_counter() - started
 
-    fusion = config.fusion if counts_first_stage(config) else "none"
-    weight = scorer.first_stage_weight
-    rule = rule_of(fusion, config.fusion_weight, weight, first_stage is not None)
-    ranked = combine(ranked, candidates.gather(first_stage), rule)
+        query_ids, token_ids = candidates.query_ids, candidates.token_ids
+        asked = answered or scorer
+        with timed(own_time(asked)):
+            ranked = rank_windows(asked, query_ids, token_ids, candidates.fits, cost)
 
-    truncated = set(candidates.truncated)
-    if second is not None and config.cascade is not None:
-        ranked, cut = read_again(second, ranked, query, candidates, documents, config.cascade, cost)
-        truncated |= cut
+        fusion = config.fusion if counts_first_stage(config) else "none"
+        weight = scorer.first_stage_weight
+        rule = rule_of(fusion, config.fusion_weight, weight, first_stage is not None)
+        ranked = combine(ranked, candidates.gather(first_stage), rule)
 
-    scored = candidates.spread(ranked, absolute=scorer.judge is not None)
+        truncated = set(candidates.truncated)
+        most = config.cascade
+        if second is not None and most is not None:
+            try:
+                if ranked.unscored:
+                    raise OutOfTime
+                with timed(own_time(second)):
+                    ranked, cut = read_again(
+                        second, ranked, query, candidates, documents, most, cost
+                    )
+                truncated |= cut
+            except OutOfTime:
+                left_out.append(f"the best {most} were not read again")
+
+    spread = candidates.spread(ranked, absolute=scorer.judge is not None)
     if scorer.judge is not None:
-        scored = replace(
-            scored,
-            scores=scorer.judge.shown(scored.scores, scored.groups),
-            answerable=scorer.judge.answerable(ranked.scores),
-        )
-    scored = present(scored, documents, config)
+        shown = scorer.judge.shown(spread.scores, spread.groups)
+        # Of a part of the list nobody can say whether the rest has an answer.
+        likely = None if spread.unscored else scorer.judge.answerable(ranked.scores)
+        spread = replace(spread, scores=shown, answerable=likely)
+    if spread.unscored and config.min_answerable is not None:
+        left_out.append(NOT_JUDGED)
+    try:
+        compares = None if config.near_duplicates is None else own_time(scorer)
+        with timed(compares), step(_COMPARE, characters):
+            scored = present(spread, documents, config)
+    except OutOfTime:
+        left_out.append(NOT_COMPARED)
+        scored = present(spread, documents, config, compare=False)
     cost.seconds["total"] = seconds_to_load + time.perf_counter() - started
+    if due is not None:
+        cost.seconds["total"] = due.elapsed
     usage = Usage(
         tokens=cost.tokens,
         layers=tuple(sorted({*scorer.layers, *(second.layers if second else ())})),
@@ -93,5 +136,9 @@ def rank(
         repairs=cost.repairs,
         states_evicted=evictions(scorer) - before + cost.states_evicted,
         seconds=cost.seconds,
+        unscored=tuple(sorted(spread.unscored)),
     )
-    return Ranked(scored, usage, candidates.context)
+    if due is None:
+        return Ranked(scored, usage, candidates.context)
+    degraded = sentence(due, spread, candidates.owner.count(None), left_out, why)
+    return Ranked(scored, usage, candidates.context, degraded)

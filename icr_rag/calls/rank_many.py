@@ -7,45 +7,66 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from icr_rag.arguments import check_documents, check_query
 from icr_rag.calls.candidates import Candidates
+from icr_rag.calls.in_time import turn
 from icr_rag.config import RerankerConfig
+from icr_rag.deadline import Deadline, OutOfTime, Timing, deadline, step, timed
 from icr_rag.errors import brief
-from icr_rag.scoring.base import AnswersTogether, Cost, Ids, Listwise, Scorer, evictions
+from icr_rag.scoring.base import (
+    AnswersTogether,
+    Cost,
+    Ids,
+    KeepsStates,
+    Listwise,
+    Scorer,
+    evictions,
+)
 from icr_rag.types import Document, DocumentLike, Ranking
 
 logger = logging.getLogger(__name__)
 
 #: Queries in one pass: what is saved is reading weights and states, which a few queries fill.
 TOGETHER = 16
+#: What is measured: a pass for all of them.
+_TOGETHER = "together"
 
 
 def rank_lists(
     config: RerankerConfig,
-    make_scorer: Callable[[], Scorer],
-    rank: Callable[[str, list[Document], Scorer | None], Ranking],
+    make_scorer: Callable[[Deadline | None], Scorer],
+    rank: Callable[[str, list[Document], Scorer | None, Deadline | None], Ranking],
     queries: Sequence[str],
     lists: Sequence[Sequence[DocumentLike]],
+    start: Callable[[float], Deadline | None],
 ) -> list[Ranking]:
     """A ranking per query.
 
     Args:
         config: the reranker's.
         make_scorer: gives its scorer; may load the model.
-        rank: ranks for one query with a scorer, None for the reranker's own.
+        rank: ranks for one query with a scorer, None for the reranker's own, until a deadline.
         queries: as many as ``lists``.
         lists: documents of each query.
+        start: begins the deadline of a query of which so many seconds are gone; None: it has none.
     """
     given = [check_documents(documents) for documents in lists]
     rankings: dict[int, Ranking] = {}
     for places in _same_contents(given):
         scorer: Scorer | None = None
+        gone = 0.0
         # Without the scores that it needs, each call says so by itself.
         if len(places) > 1 and config.fusion != "weighted":
             asked = [queries[place] for place in places]
+            due = start(0.0)
             try:
-                scorer = answer_together(make_scorer(), config, asked, given[places[0]])
+                with timed_for(make_scorer(due), due) as own:
+                    scorer = answer_together(own, config, asked, given[places[0]])
+            except OutOfTime:
+                # Each for itself, with what time is left of its own.
+                pass
             except Exception as error:
                 if config.on_error == "raise":
                     raise
@@ -53,8 +74,9 @@ def rank_lists(
                 logger.warning(
                     "ranking %d queries together failed: %s", len(asked), brief(str(error))
                 )
+            gone = 0.0 if due is None else due.elapsed
         for place in places:
-            rankings[place] = rank(queries[place], given[place], scorer)
+            rankings[place] = rank(queries[place], given[place], scorer, start(gone))
     return [rankings[place] for place in range(len(queries))]
 
 
@@ -94,11 +116,31 @@ def answer_together(
     encoded = [own[: config.max_query_tokens] for own in encoded]
     # A query whose characters the tokenizer lacks is refused where it is ranked.
     wanted = [own for own in encoded if own]
+    if deadline() is not None and isinstance(scorer, KeepsStates) and scorer.states is not None:
+        with scorer.engine.settled():
+            if scorer.states.missing(scorer.bodies(ids)):
+                # Query by query, the first ones encode what there is time for.
+                return scorer
     cost = Cost()
     before = evictions(scorer)
-    scores = scorer.score_queries(wanted, ids, cost)
+    with step(_TOGETHER, sum(map(len, ids)) + sum(map(len, wanted))):
+        scores = scorer.score_queries(wanted, ids, cost)
     cost.states_evicted = evictions(scorer) - before
     return _Answered(scorer, wanted, ids, scores, cost)
+
+
+@contextmanager
+def timed_for(scorer: Scorer, due: Deadline | None) -> Iterator[Scorer]:
+    """Under a deadline, a scorer that has its model for itself inside the block.
+
+    Raises:
+        OutOfTime: if other calls held it for too long.
+    """
+    if due is None:
+        yield scorer
+        return
+    with turn(scorer.engine.lock, due), timed(Timing(scorer.pace, due, due.clock)):
+        yield scorer
 
 
 class _Answered(Scorer):
@@ -113,6 +155,7 @@ class _Answered(Scorer):
         cost: Cost,
     ) -> None:
         super().__init__(scorer.engine, scorer.config, scorer.framework)
+        self.prompts = scorer.prompts
         self._scorer = scorer
         self._documents = [list(own) for own in documents]
         self._scores = {tuple(q): own for q, own in zip(queries, scores, strict=True)}
@@ -130,10 +173,10 @@ class _Answered(Scorer):
         share = self._cost.tokens // max(1, self._left)
         self._cost.tokens -= share
         cost.tokens += share
-        for step, seconds in self._cost.seconds.items():
+        for phase, seconds in self._cost.seconds.items():
             own = seconds / max(1, self._left)
-            self._cost.seconds[step] -= own
-            cost.seconds[step] += own
+            self._cost.seconds[phase] -= own
+            cost.seconds[phase] += own
         self._left -= 1
         # Whose call it was in, nobody can say: the first one tells of it.
         cost.states_evicted += self._cost.states_evicted

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from icr_rag.arguments import RetrievalScores
-from icr_rag.types import Document
+from icr_rag.arguments import RetrievalScores, check_deadline, check_documents, check_top_n
+from icr_rag.config import RerankerConfig
+from icr_rag.deadline import Clock, Deadline, begun
+from icr_rag.types import Document, DocumentLike
 
 
 @dataclass(frozen=True)
@@ -18,9 +21,41 @@ class Request:
         documents: checked, in first-stage order.
         top_n: how many hits to return; None: all.
         retrieval_scores: the first stage's, unchecked.
+        due: when the answer is; None: there is no deadline.
+        clock: by which work is measured.
+        given_up: whether there is no time left to even begin.
     """
 
     query: str
     documents: Sequence[Document]
     top_n: int | None = None
     retrieval_scores: RetrievalScores | None = None
+    due: Deadline | None = None
+    clock: Clock = time.perf_counter
+    given_up: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        config: RerankerConfig,
+        clock: Clock,
+        query: str,
+        documents: Sequence[DocumentLike],
+        top_n: int | None,
+        retrieval_scores: RetrievalScores | None,
+        deadline_ms: float | None,
+    ) -> Request:
+        """What a caller gave, and what the configuration says where nothing was.
+
+        Raises:
+            InputError: for documents, a ``top_n`` or a ``deadline_ms`` that cannot be.
+        """
+        # First of all, for the time that checks take counts.
+        due = begun(check_deadline(deadline_ms, config.deadline_ms), clock)
+        given, most = check_documents(documents), check_top_n(top_n, config.top_n)
+        return cls(query, given, most, retrieval_scores, due, clock)
+
+    @property
+    def answered(self) -> bool:
+        """Whether somebody was given another answer already, so that nobody sees this one."""
+        return self.due is not None and self.due.abandoned and not self.given_up

@@ -323,3 +323,5 @@ def _show(result: Evaluation, first_stage: str) -> None:
     out.print(f"candidates: {first_stage}", markup=False)
     if result.truncated:
         note(f"{result.truncated} documents were cut to fit")
+    if result.degraded:
+        note(f"{result.degraded} rankings were not whole at their deadline, or late")

@@ -120,12 +120,14 @@ def as_json(ranking: Ranking) -> dict[str, object]:
         ],
         "comparable": ranking.comparable,
         "answerable": ranking.answerable,
+        "degraded": ranking.degraded,
         "usage": {
             "tokens": usage.tokens,
             "layers": list(usage.layers),
             "windows": usage.windows,
             "truncated": list(usage.truncated),
             "query_truncated": usage.query_truncated,
+            "unscored": list(usage.unscored),
             "seconds": dict(usage.seconds),
         },
     }
@@ -190,6 +192,8 @@ def _write_notes(ranking: Ranking, documents: list[Document], output: Format) ->
     if ranking.abstained and documents:
         likely = "unknown" if ranking.answerable is None else f"{ranking.answerable:.3f}"
         note(f"nothing is shown: the list answers with probability {likely}, below min_answerable")
+    if ranking.degraded is not None:
+        note(ranking.degraded)
     if ranking.usage.query_truncated:
         note("the query was cut to max_query_tokens")
     if ranking.usage.truncated:

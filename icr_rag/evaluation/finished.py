@@ -27,6 +27,7 @@ class Finished:
         calls: prompts that the model was given.
         generated_tokens: that the model wrote.
         repairs: mistakes in generated answers that were mended.
+        degraded: whether a deadline left something out, or was missed.
     """
 
     order: list[int]
@@ -39,6 +40,7 @@ class Finished:
     calls: int = 0
     generated_tokens: int = 0
     repairs: int = 0
+    degraded: bool = False
 
 
 class State:

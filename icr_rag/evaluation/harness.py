@@ -94,6 +94,11 @@ class Evaluation:
         """How many documents were cut, over all queries."""
         return sum(row.truncated for row in self.finished.values())
 
+    @property
+    def degraded(self) -> int:
+        """Of how many queries a deadline left something out, or was missed."""
+        return sum(row.degraded for row in self.finished.values())
+
     def to_dict(self) -> dict[str, object]:
         """JSON types; the measures come first, under ir-measures' names."""
         rows = list(self.finished.values())
@@ -119,6 +124,7 @@ class Evaluation:
             "repairs": sum(row.repairs for row in rows),
             "windows": sum(row.windows for row in rows),
             "truncated_documents": self.truncated,
+            "degraded": self.degraded,
             "config": self.config,
             "versions": versions(),
             "hardware": hardware(),
@@ -243,6 +249,7 @@ def _rank(
         calls=ranking.usage.calls,
         generated_tokens=ranking.usage.generated_tokens,
         repairs=ranking.usage.repairs,
+        degraded=ranking.degraded is not None,
     )
 
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 from icr_rag.errors import InputError
 from icr_rag.frameworks.result import WindowedScores
+from icr_rag.frameworks.unscored import over_scored
 from icr_rag.order import stable_order, standardised
 
 #: The constant of reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009).
@@ -78,6 +79,9 @@ def combine(
     """
     if rule.name == "none" or not ranked.scores:
         return ranked
+    if ranked.unscored:
+        # What has no score cannot be weighed against what has.
+        return over_scored(ranked, first_stage, lambda part, own: combine(part, own, rule))
     if rule.name == "prior":
         return with_prior(ranked, rule.weight, first_stage)
     if rule.name == "rrf":

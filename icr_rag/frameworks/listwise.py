@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from icr_rag.deadline import OutOfTime
 from icr_rag.frameworks.result import WindowedScores, checked
+from icr_rag.frameworks.unscored import placed
 from icr_rag.order import stable_order
 
 
@@ -34,19 +36,25 @@ def rank_listwise(
     Raises:
         InputError: if ``score`` returns too few or too many scores.
         NonFiniteScoreError: if a score is NaN or infinite.
+
+    If ``score`` raises `icr_rag.deadline.OutOfTime`, the windows below are ranked, and the items
+    that none of them has read stand above, in their given order and without a score.
     """
     order = list(range(count))
     scores = [0.0] * count
     groups = [0] * count
-    end, number = count, 0
+    end, number, reached = count, 0, count
     while end > 0:
         start = _window_start(order, end, fits, window)
         items = order[start:end]
-        for item, value in zip(
-            items, checked(score(items), len(items), "score", "documents"), strict=True
-        ):
+        try:
+            values = checked(score(items), len(items), "score", "documents")
+        except OutOfTime:
+            break
+        for item, value in zip(items, values, strict=True):
             scores[item], groups[item] = value, number
         order[start:end] = [items[i] for i in stable_order([scores[item] for item in items])]
+        reached = start
         if start == 0:
             break
         # The best of this window compete again in the next one, which must take in at least one
@@ -59,12 +67,17 @@ def rank_listwise(
             carried -= 1
         end = start + carried
         number += 1
-    _lower_to_agree(order, scores, groups)
-    return WindowedScores(order, scores, groups)
+    _lower_to_agree(order[reached:], scores, groups)
+    if reached == 0:
+        return WindowedScores(order, scores, groups)
+    read = WindowedScores(
+        [item - reached for item in order[reached:]], scores[reached:], groups[reached:]
+    )
+    return placed(read, range(reached, count), range(reached), [])
 
 
 def _lower_to_agree(order: Sequence[int], scores: list[float], groups: Sequence[int]) -> None:
-    """Make scores fall along the order, for whoever sorts by them later."""
+    """Make scores fall along the order, for whoever sorts by them later; of these items only."""
     drop = 0.0
     for above, item in pairwise(order):
         if groups[item] != groups[above]:

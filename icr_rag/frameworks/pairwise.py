@@ -10,9 +10,11 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import combinations
 
+from icr_rag.deadline import OutOfTime
 from icr_rag.errors import ConfigError
 from icr_rag.frameworks.result import WindowedScores, checked
 from icr_rag.frameworks.setwise import check_top, rank_setwise, setwise_calls
+from icr_rag.frameworks.unscored import among
 from icr_rag.order import stable_order
 
 #: Takes pairs (a, b) of items, a before b in input order; returns for each a margin: above 0 if a
@@ -27,6 +29,7 @@ def rank_pairwise(
     sort: str = "heap",
     top: int | None = None,
     remember: bool = True,
+    parts: Callable[[Sequence[tuple[int, int]]], int] | None = None,
 ) -> WindowedScores:
     """Rank items 0 to count - 1, given in first-stage order, by comparing pairs.
 
@@ -41,12 +44,17 @@ def rank_pairwise(
         top: how many ranks "heap" and "bubble" sort out; the rest keep their input order. None:
             all. "all_pairs" knows all ranks in any case and gives them.
         remember: ask about no pair twice, as in `rank_setwise`.
+        parts: with "all_pairs", how many of the pairs that are left to ask about at once, at least
+            one; None: all.
 
     Returns:
         "heap" and "bubble": with margins whose signs agree with some key, the stable descending
         order of that key; with any others, a permutation. Their scores only say the order: n,
         n - 1, ..., 1. "all_pairs": the score of an item is the mean margin by which it is
-        preferred to the others, and equal scores keep their input order. All are in group 0.
+        preferred to the others, and equal scores keep their input order. All are in group 0. If
+        ``prefer`` raised `icr_rag.deadline.OutOfTime`, a sort ends as `rank_setwise` does, and of
+        all pairs those of the first items count, whose pairs were all asked; the others have no
+        score.
 
     Raises:
         ConfigError: for an unknown sort or a negative top.
@@ -65,9 +73,30 @@ def rank_pairwise(
     if sort != "all_pairs":
         # A pair is a set of two.
         return rank_setwise(count, pick, set_size=2, sort=sort, top=top, remember=remember)
-    pairs = list(combinations(range(count), 2))
+    if parts is None:
+        pairs = list(combinations(range(count), 2))
+        return _of_all_pairs(count, pairs, margins(pairs) if pairs else [])
+    # So that at any moment all pairs of the first few items are asked.
+    pairs = [(first, second) for second in range(count) for first in range(second)]
+    found: list[float] = []
+    try:
+        while len(found) < len(pairs):
+            found += margins(pairs[len(found) : len(found) + parts(pairs[len(found) :])])
+    except OutOfTime:
+        pass
+    known = max((n for n in range(2, count + 1) if all_pairs_calls(n) <= len(found)), default=0)
+    if count < 2:
+        known = count
+    asked = all_pairs_calls(known)
+    ranked = _of_all_pairs(known, pairs[:asked], found[:asked])
+    return among(ranked, range(known), count)
+
+
+def _of_all_pairs(
+    count: int, pairs: Sequence[tuple[int, int]], margins: Sequence[float]
+) -> WindowedScores:
     won: list[list[float]] = [[] for _ in range(count)]
-    for (first, second), margin in zip(pairs, margins(pairs) if pairs else [], strict=True):
+    for (first, second), margin in zip(pairs, margins, strict=True):
         won[first].append(margin)
         won[second].append(-margin)
     # Exact sums: items that won by the same margins tie, in whatever order those came.

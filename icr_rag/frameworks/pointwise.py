@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
+from icr_rag.deadline import OutOfTime
 from icr_rag.frameworks.result import WindowedScores, checked
+from icr_rag.frameworks.unscored import among
 from icr_rag.order import stable_order
+
+Rows = TypeVar("Rows")
 
 
 def rank_pointwise(count: int, score: Callable[[Sequence[int]], Sequence[float]]) -> WindowedScores:
@@ -26,3 +31,34 @@ def rank_pointwise(count: int, score: Callable[[Sequence[int]], Sequence[float]]
     items = list(range(count))
     scores = checked(score(items), count, "score", "items") if items else []
     return WindowedScores(stable_order(scores), scores, [0] * count)
+
+
+def rank_in_parts(
+    items: Sequence[int],
+    read: Callable[[Sequence[int]], Rows],
+    scores_of: Callable[[Sequence[Rows]], Sequence[float]],
+    part: Callable[[Sequence[int]], int],
+) -> WindowedScores:
+    """As `rank_pointwise`, some items after the other, until there is no more time.
+
+    Args:
+        items: 0 to count - 1, in the order in which they are to be read.
+        read: what is read of some items; may raise `icr_rag.deadline.OutOfTime`.
+        scores_of: the scores of all items that were read, from what was read of them.
+        part: how many of the items that are left to read at once, at least one.
+    """
+    found: list[Rows] = []
+    done = 0
+    try:
+        while done < len(items):
+            chosen = items[done : done + part(items[done:])]
+            found.append(read(chosen))
+            done += len(chosen)
+    except OutOfTime:
+        pass
+    known = sorted(items[:done])
+    values = checked(scores_of(found), done, "score", "items") if known else []
+    by_item = dict(zip(items[:done], values, strict=True))
+    scores = [by_item[item] for item in known]
+    ranked = WindowedScores(stable_order(scores), scores, [0] * len(scores))
+    return among(ranked, known, len(items))

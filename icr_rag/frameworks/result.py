@@ -20,11 +20,14 @@ class WindowedScores:
             constant where they would contradict the order.
         groups: one per item. Scores compare within a group only. Listwise: the number of the
             window; all other frameworks have the one group 0.
+        unscored: items that a deadline left without a score, in group -1; see
+            `icr_rag.frameworks.unscored`.
     """
 
     order: list[int]
     scores: list[float]
     groups: list[int]
+    unscored: frozenset[int] = frozenset()
 
 
 def from_order(order: Sequence[int]) -> WindowedScores:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from icr_rag.deadline import deadline, step
 from icr_rag.errors import ConfigError
+from icr_rag.frameworks.in_time import WINDOW, rank_in_time
 from icr_rag.frameworks.listwise import rank_listwise
 from icr_rag.frameworks.pairwise import rank_pairwise
 from icr_rag.frameworks.pointwise import rank_pointwise
@@ -36,7 +38,11 @@ def rank_windows(
         documents: distinct, cut to fit.
         fits: whether these fit in one prompt.
         cost: added to.
+
+    Under a deadline some documents may be left without a score.
     """
+    if deadline() is not None:
+        return rank_in_time(scorer, query, documents, fits, cost)
     config = scorer.config
     count = len(documents)
 
@@ -48,9 +54,15 @@ def rank_windows(
         return rank_pointwise(count, lambda items: each.score_each(query, of(items), cost))
     if scorer.framework == "listwise" and isinstance(scorer, Listwise):
         window: Listwise = scorer
+
+        def score(items: Sequence[int]) -> Sequence[float]:
+            # A window cannot be divided: calls with a deadline learn from others what one takes.
+            with step(WINDOW, scorer.prompts.overhead(query) + sum(map(len, of(items)))):
+                return window.score(query, of(items), cost)
+
         return rank_listwise(
             count,
-            lambda items: window.score(query, of(items), cost),
+            score,
             fits,
             config.window,
             config.stride,

@@ -10,6 +10,7 @@ from icr_rag.errors import ConfigError
 from icr_rag.frameworks.result import WindowedScores, from_order
 from icr_rag.frameworks.sorting import (
     Pick,
+    Unfinished,
     best_by,
     best_by_pairs,
     bubble_calls,
@@ -17,6 +18,7 @@ from icr_rag.frameworks.sorting import (
     heap_calls,
     heap_order,
 )
+from icr_rag.frameworks.unscored import among
 
 
 def rank_setwise(
@@ -47,7 +49,9 @@ def rank_setwise(
     Returns:
         With a ``pick`` that agrees with some key, and gives ties to the earlier position: the
         stable descending order of that key. With any other: a permutation. The scores only say
-        the order: n, n - 1, ..., 1, also for the items below ``top``; all are in group 0.
+        the order: n, n - 1, ..., 1, also for the items below ``top``; all are in group 0. If
+        ``pick`` raised `icr_rag.deadline.OutOfTime`, what was found until then is at the top, and
+        the others have no score.
 
     Raises:
         ConfigError: for an unknown sort, a set_size below 2 or a negative top.
@@ -55,11 +59,16 @@ def rank_setwise(
     """
     ranks = _checked_ranks(count, set_size, sort, top)
     best = best_by(pick, remember)
-    if sort == "bubble":
-        return from_order(bubble_order(count, best, set_size, ranks))
-    if set_size == 2:
-        return from_order(heap_order(count, best_by_pairs(best), children=2, top=ranks))
-    return from_order(heap_order(count, best, children=set_size - 1, top=ranks))
+    try:
+        if sort == "bubble":
+            return from_order(bubble_order(count, best, set_size, ranks))
+        if set_size == 2:
+            return from_order(heap_order(count, best_by_pairs(best), children=2, top=ranks))
+        return from_order(heap_order(count, best, children=set_size - 1, top=ranks))
+    except Unfinished as stopped:
+        items = sorted(stopped.found)
+        order = [items.index(item) for item in stopped.found]
+        return among(from_order(order), items, count)
 
 
 def setwise_calls(count: int, *, set_size: int, sort: str = "heap", top: int | None = None) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from icr_rag.deadline import OutOfTime
 from icr_rag.errors import InputError
 
 #: Takes sets of items, each in input order; returns for each the position in the set of its best.
@@ -18,6 +19,14 @@ Pick = Callable[[Sequence[Sequence[int]]], Sequence[int]]
 
 #: Takes sets of items in any order; returns the best item of each.
 Best = Callable[[Sequence[Sequence[int]]], list[int]]
+
+
+class Unfinished(OutOfTime):
+    """A sort that ran out of time. ``found``: the best items, best first, as far as it got."""
+
+    def __init__(self, found: Sequence[int]) -> None:
+        super().__init__(f"{len(found)} ranks were found")
+        self.found = list(found)
 
 
 def heap_order(count: int, best: Best, children: int, top: int) -> list[int]:
@@ -30,22 +39,29 @@ def heap_order(count: int, best: Best, children: int, top: int) -> list[int]:
         best: the best item of each set; a set holds a node, then its children.
         children: children of a node, at least 2.
         top: how many ranks to sort out; the rest keep their input order.
+
+    Raises:
+        Unfinished: if ``best`` raised `OutOfTime`.
     """
     heap = list(range(count))
     levels = [range(min(1, count))]
     while levels[-1].stop < count:
         start = levels[-1].stop
         levels.append(range(start, min(count, start + len(levels[-1]) * children)))
-    if top > 0:
-        for level in reversed(levels):
-            _sink(heap, level, best, children)
     found: list[int] = []
-    while heap and len(found) < top:
-        found.append(heap[0])
-        heap[0] = heap[-1]
-        heap.pop()
-        if len(found) < top:
-            _sink(heap, [0], best, children)
+    try:
+        if top > 0:
+            for level in reversed(levels):
+                _sink(heap, level, best, children)
+        while heap and len(found) < top:
+            found.append(heap[0])
+            heap[0] = heap[-1]
+            heap.pop()
+            if len(found) < top:
+                _sink(heap, [0], best, children)
+    except OutOfTime:
+        # What was taken from the root is in its place for good.
+        raise Unfinished(found) from None
     return found + sorted(set(range(count)) - set(found))
 
 
@@ -82,6 +98,9 @@ def bubble_order(count: int, best: Best, set_size: int, top: int) -> list[int]:
         best: the best item of each set; a set holds a window.
         set_size: items in a window, at least 2; windows move up by set_size - 1.
         top: how many ranks to sort out; the rest keep their input order.
+
+    Raises:
+        Unfinished: if ``best`` raised `OutOfTime`.
     """
     order = list(range(count))
     step = set_size - 1
@@ -97,7 +116,13 @@ def bubble_order(count: int, best: Best, set_size: int, top: int) -> list[int]:
         # Between the end of one pass and the next one's window there may be nothing to do.
         if not slices:
             continue
-        for part, winner in zip(slices, best([order[s] for s in slices]), strict=True):
+        try:
+            winners = best([order[s] for s in slices])
+        except OutOfTime:
+            # Each pass that has come to its end has brought one item to its place.
+            done = sum(number + 2 * p <= turn for p, number in enumerate(windows))
+            raise Unfinished(order[:done]) from None
+        for part, winner in zip(slices, winners, strict=True):
             order[part] = [winner, *(item for item in order[part] if item != winner)]
     return order[:top] + sorted(order[top:])
 

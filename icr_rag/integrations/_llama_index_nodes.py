@@ -147,6 +147,8 @@ def ranked_nodes(
         return []
     order = [hit.index for hit in ranking]
     listed = set(order)
+    # What repeats a better one may have no score either, and was left out on purpose.
+    listed |= set(ranking.duplicates)
     unread = [i for i, group in enumerate(ranking.score_groups) if group < 0 and i not in listed]
     result = []
     for index in (order + unread)[:top_n]:

@@ -17,6 +17,8 @@ ANSWERABLE = "answerable"
 TRUNCATED = "truncated"
 #: Metadata key, in all documents, of a query that was read in part.
 QUERY_TRUNCATED = "query_truncated"
+#: Metadata key, in all documents, of what a deadline left out, as `Ranking.degraded` says it.
+DEGRADED = "rerank_degraded"
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Told:
     """What metadata are to tell.
 
     Attributes:
-        truncation: what was cut. answerable: the probability that the list has an answer.
+        truncation: what was cut or, by a deadline, left out.
+        answerable: the probability that the list has an answer.
     """
 
     truncation: bool = False
@@ -40,10 +43,12 @@ class Told:
         return told
 
 
-def cut_metadata(ranking: Ranking, index: int) -> dict[str, bool]:
-    """Metadata for the document at an input position: keys that are true, none for a whole one."""
-    told = {
+def cut_metadata(ranking: Ranking, index: int) -> dict[str, bool | str]:
+    """Metadata for the document at an input position: keys that are true, none for a whole one, and
+    what a deadline left out, if it did."""
+    told: dict[str, bool | str | None] = {
         TRUNCATED: index in ranking.usage.truncated,
         QUERY_TRUNCATED: ranking.usage.query_truncated,
+        DEGRADED: ranking.degraded,
     }
     return {name: cut for name, cut in told.items() if cut}

@@ -78,7 +78,7 @@ class ICRRerank(Makers, BaseDocumentCompressor):
             (higher is better), for a ``fusion``. May be "relevance_score".
         report_truncation: write ``"truncated": True`` into the metadata of documents of which the
             model read the beginning only, and ``"query_truncated": True`` into that of all if the
-            query was cut.
+            query was cut, or ``"rerank_degraded"`` with what a ``deadline_ms`` left out.
         report_answerable: write the probability that a document of the list answers the query,
             where it is known, into the metadata of all as "answerable".
         on_ranking: called with each `icr_rag.Ranking` before documents are made of it: what it

@@ -89,7 +89,8 @@ class ICRRerank(Makers, BaseNodePostprocessor):
             "retrieval_score", hidden from embedders and LLMs. The node is then a copy.
         report_truncation: write ``"truncated": True`` into the metadata of nodes of which the
             model read the beginning only, and ``"query_truncated": True`` into that of all if the
-            query was cut; hidden likewise, on copies.
+            query was cut, or ``"rerank_degraded"`` with what a ``deadline_ms`` left out; hidden
+            likewise, on copies.
         report_answerable: write the probability that a node of the list answers the query, where it
             is known, into the metadata of all as "answerable"; hidden likewise, on copies.
         on_ranking: called with each `icr_rag.Ranking` before nodes are made of it: what it cost,

@@ -16,7 +16,7 @@ import torch
 from icr_rag.model import tap
 from icr_rag.model.batch_of_one import OneByOneRunner
 from icr_rag.model.engine import Engine
-from icr_rag.model.passes import input_device, within_memory
+from icr_rag.model.passes import in_time, input_device, within_memory
 from icr_rag.model.reading import READINGS
 from icr_rag.model.runner import BatchResult, Reduce, Runner, Task, causal_view
 from icr_rag.model.view import make_view
@@ -74,7 +74,7 @@ def run_batch(
         make = OneByOneRunner
 
     def run(size: int) -> BatchResult:
-        return make(task, size).run()
+        return make(task, in_time(size, last)).run()
 
     with engine.lock if keeping is None else engine.settled():
         result, worked = within_memory(run, engine.chunk if chunk is None else chunk, what, device)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from icr_rag.deadline import timed
 from icr_rag.model.anatomy import Anatomy
 from icr_rag.model.device import DtypeChoice
 from icr_rag.model.forking import hold
@@ -102,7 +103,9 @@ class Engine:
             known = proven.get(key)
             if known is None:
                 model = self.causal if whole else self.decoder
-                known = proven[key] = prove(model, depth, self.kernel, whole=whole)
+                # A part of loading: it is done once, and half of it is worth nothing.
+                with timed(None):
+                    known = proven[key] = prove(model, depth, self.kernel, whole=whole)
             return known
 
     def identity(self, *, whole: bool = False) -> str:

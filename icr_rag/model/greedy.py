@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 
+from icr_rag.deadline import in_parts
 from icr_rag.model import tap
 from icr_rag.model.anatomy import Way
 from icr_rag.model.passes import check_seen, input_device, within_memory
 from icr_rag.model.runner import causal_view
+from icr_rag.model.token_by_token import PROMPTS, token_by_token
 from icr_rag.prompts.layout import PromptBatch
 
 
@@ -46,6 +48,7 @@ def generate(
     Raises:
         UnsupportedModelError: if the weights have no LM head.
         DeviceMemoryError: if the accelerator has too little memory.
+        OutOfTime: if the next token would come behind the deadline of the call.
     """
     tap.register()
     view = causal_view(engine)
@@ -111,16 +114,19 @@ def _generate(
     longest_first = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     while longest_first:
         # What cannot be padded is continued by itself.
-        room = max(1, size // len(prompts[longest_first[0]])) if way == "packed" else 1
+        most = in_parts(PROMPTS, size, size)
+        room = max(1, most // len(prompts[longest_first[0]])) if way == "packed" else 1
         members, longest_first = longest_first[:room], longest_first[room:]
         width = len(prompts[members[0]])
         ids = [[pad] * (width - len(prompts[i])) + list(prompts[i]) for i in members]
         mask = [[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in members]
-        output = view.generate(
-            input_ids=torch.tensor(ids, device=device),
-            attention_mask=torch.tensor(mask, device=device),
-            generation_config=settings,
-        )
+        with token_by_token(width * len(members), len(members), new_tokens, stop) as criteria:
+            output = view.generate(
+                input_ids=torch.tensor(ids, device=device),
+                attention_mask=torch.tensor(mask, device=device),
+                generation_config=settings,
+                **criteria,
+            )
         for member, row in zip(members, output[:, width:].tolist(), strict=True):
             end = next((place for place, token in enumerate(row) if token in stop), len(row))
             count += min(len(row), end + 1)

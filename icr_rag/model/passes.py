@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from icr_rag.deadline import deadline, in_parts, step
 from icr_rag.errors import DeviceMemoryError, NonFiniteScoreError, UnsupportedModelError
 from icr_rag.model import tap
 from icr_rag.model._transformers import execution_device, takes_positions, with_cache
@@ -21,6 +22,8 @@ Result = TypeVar("Result")
 
 #: Below this many tokens a smaller chunk saves no memory worth having.
 SMALLEST_CHUNK = 16
+#: Under a deadline, tokens of the first pass, before it is known how long one takes.
+_FIRST_PASS = 64
 
 
 def check_read(
@@ -107,6 +110,7 @@ def run_pass(
 
     Raises:
         UnsupportedModelError: if it should have ended there and did not.
+        OutOfTime: if it would end behind the deadline of the call.
     """
     tensors: dict[str, torch.Tensor] = {
         "input_ids": torch.tensor([list(row) for row in rows], device=device),
@@ -114,7 +118,8 @@ def run_pass(
     if takes_positions(model):
         tensors["position_ids"] = torch.tensor([list(row) for row in positions], device=device)
     output: Any = None
-    with tap.running(current):
+    kind = "pass", current.last_layer
+    with tap.running(current), step(kind, len(rows) * len(rows[0]), inner=True):
         try:
             output = model(**tensors, **with_cache(model, cache), **arguments)
         except tap.PassComplete:
@@ -125,8 +130,30 @@ def run_pass(
                     f"layer {current.last_layer} of {type(model).__name__} did not use "
                     "transformers' attention interface, so that its attention cannot be read"
                 )
+        wait_for(device)
     check_seen(current, model)
     return output
+
+
+def wait_for(device: torch.device) -> None:
+    """Under a deadline, until an accelerator has done what it was given: else nobody knows how
+    long that takes."""
+    if deadline() is None or device.type == "cpu":
+        return
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def in_time(size: int, last: int | None) -> int:
+    """How many tokens to run at once, at most ``size``: fewer under a deadline, so that one pass,
+    which cannot be stopped, is short.
+
+    Args:
+        last: the layer that the pass ends in; None: it runs to the model's end.
+    """
+    return in_parts(("pass", last), size, _FIRST_PASS)
 
 
 def check_seen(current: tap.Pass, model: nn.Module) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from icr_rag.deadline import Pace
 from icr_rag.prompts.layout import Ids
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ASKED",
-    "AnswersTogether", "Cost", "Ids", "KeepsStates", "Listwise", "Pairwise", "Pointwise",
+    "AnswersTogether", "Cost", "Ids", "InParts", "KeepsStates", "Listwise", "Pairwise", "Pointwise",
     "Prompts", "ReadsAttention", "Scorer", "Setwise", "evictions",
 ]  # fmt: skip
 
@@ -84,6 +85,7 @@ class Scorer:
         least: fewest tokens of a document that must fit.
         capacity: most tokens of documents in one prompt, where they do not stand one after the
             other and so do not use up the model's context; None: the prompt's budget.
+        pace: how long its work took so far; by it calls with a deadline choose what to begin.
     """
 
     prompts: Prompts
@@ -98,6 +100,7 @@ class Scorer:
         self.config = config
         self.framework = framework
         self.layers: list[int] = []
+        self.pace = Pace()
 
     def basis(self) -> dict[str, str]:
         """What its explained scores depend on beside the model and the texts: a name -> how it is.
@@ -120,6 +123,20 @@ class Pointwise(Protocol):
 
     def score_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
         """One score per document, higher is better."""
+
+
+@runtime_checkable
+class InParts(Protocol):
+    """Scores documents one by one, and can read some of them now and others later.
+
+    Without it a pointwise scorer is asked for all documents at once, or under a deadline for none.
+    """
+
+    def read_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> torch.Tensor:
+        """[document, ...]: what does not depend on the other documents."""
+
+    def scores_of(self, rows: Sequence[torch.Tensor]) -> list[float]:
+        """What `Pointwise.score_each` gives for all documents whose rows these are, in order."""
 
 
 @runtime_checkable

@@ -10,6 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import torch
+
 from icr_rag.config import RerankerConfig
 from icr_rag.model.engine import Engine
 from icr_rag.model.greedy import generate
@@ -39,10 +41,19 @@ class GenerationScorer(Scorer):
 
     def score_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
         """1.0 for yes, 0.0 for no, 0.5 for an answer that is neither."""
+        return self.scores_of([self.read_each(query_ids, documents, cost)])
+
+    def read_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> torch.Tensor:
+        """See `icr_rag.scoring.base.InParts`: [document]."""
         batch = self._yes_no.build(query_ids, documents)
         answers = [parse_yes_no(text) for text in self._write(batch, _SHORT_ANSWER, cost)]
         cost.repairs += answers.count(None)
-        return [0.5 if answer is None else float(answer) for answer in answers]
+        return torch.tensor([0.5 if answer is None else float(answer) for answer in answers])
+
+    def scores_of(self, rows: Sequence[torch.Tensor]) -> list[float]:
+        """See `icr_rag.scoring.base.InParts`."""
+        scores: list[float] = torch.cat(list(rows)).tolist()
+        return scores
 
     def score(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
         """The places in the list that the model wrote, as scores: n for the first, 1 the last."""

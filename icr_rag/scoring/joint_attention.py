@@ -14,7 +14,7 @@ from icr_rag.config import RerankerConfig
 from icr_rag.model.anatomy import Anatomy
 from icr_rag.model.engine import Engine
 from icr_rag.model.forward import read_documents, read_tails
-from icr_rag.model.passes import input_device, within_memory
+from icr_rag.model.passes import in_time, input_device, within_memory
 from icr_rag.model.reading import READINGS
 from icr_rag.prompts.joint import JointPrompts
 from icr_rag.prompts.layout import Ids, Prompt
@@ -98,7 +98,7 @@ class JointAttentionScorer(AttentionScorer):
                 self.layers,
                 heads=self.selection.heads,
                 kernel=self.engine.kernel,
-                chunk=chunk,
+                chunk=in_time(chunk, self.layers[-1]),
                 sum_heads=sum_heads,
                 anatomy=self._anatomy(),
             )
@@ -129,7 +129,7 @@ class JointAttentionScorer(AttentionScorer):
                 token_mask=self.config.token_mask,
                 needed=needed,
                 kernel=self.engine.kernel,
-                chunk=chunk,
+                chunk=in_time(chunk, self.layers[-1]),
                 anatomy=self._anatomy(),
             )
 

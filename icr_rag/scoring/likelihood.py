@@ -48,16 +48,25 @@ class QueryLikelihoodScorer(Scorer):
 
         With ``score_mode="explained"`` 1 minus its ratio to that without a document, at most 1.
         """
+        return self.scores_of([self.read_each(query_ids, documents, cost)])
+
+    def read_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> torch.Tensor:
+        """See `icr_rag.scoring.base.InParts`: [document]."""
         if self.nulls is None:
-            raw: list[float] = self._likelihoods(query_ids, documents, cost).tolist()
-            return raw
-        return as_scores(
-            explained_share(
-                *self.nulls.run_beside(
-                    query_ids, documents, lambda run: self._likelihoods(query_ids, run, cost)
-                )
+            return self._likelihoods(query_ids, documents, cost)
+        return explained_share(
+            *self.nulls.run_beside(
+                query_ids, documents, lambda run: self._likelihoods(query_ids, run, cost)
             )
         )
+
+    def scores_of(self, rows: Sequence[torch.Tensor]) -> list[float]:
+        """See `icr_rag.scoring.base.InParts`."""
+        values = torch.cat(list(rows))
+        if self.nulls is not None:
+            return as_scores(values)
+        raw: list[float] = values.tolist()
+        return raw
 
     def _likelihoods(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> torch.Tensor:
         """[document]"""
@@ -97,17 +106,25 @@ class YesNoScorer(Scorer):
 
         With ``score_mode="explained"`` the probability of yes against no: .5 is undecided.
         """
+        return self.scores_of([self.read_each(query_ids, documents, cost)])
+
+    def read_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> torch.Tensor:
+        """See `icr_rag.scoring.base.InParts`: float64 [document]."""
         started = time.perf_counter()
         batch = self.prompts.build(query_ids, documents, self._answers.tails)
         result = run_batch(
             self.engine, batch, reduce=self._answers, chunk=self.config.prefill_chunk
         )
         count_batch(cost, batch.tokens, len(documents), started)
-        margins = [float(yes - no) for yes, no in result.outputs]
+        return torch.tensor([float(yes - no) for yes, no in result.outputs], dtype=torch.float64)
+
+    def scores_of(self, rows: Sequence[torch.Tensor]) -> list[float]:
+        """See `icr_rag.scoring.base.InParts`."""
+        margins = torch.cat(list(rows))
         if self.config.absolute:
-            scores: list[float] = torch.tensor(margins, dtype=torch.float64).sigmoid().tolist()
-            return scores
-        return margins
+            margins = margins.sigmoid()
+        scores: list[float] = margins.tolist()
+        return scores
 
     def basis(self) -> dict[str, str]:
         """See `icr_rag.scoring.base.Scorer.basis`."""

@@ -54,9 +54,23 @@ class MixedScorer(PointwiseAttentionScorer):
         With ``score_mode="explained"`` the weighted mean of the shares that likelihood and
         attention explain, by the document alone: 0 for one without content.
         """
+        return self.scores_of([self.read_each(query_ids, documents, cost)])
+
+    def read_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> torch.Tensor:
+        """See `icr_rag.scoring.base.InParts`: likelihood, then the readings, one after the other;
+        or absolute values [document]."""
         if self.nulls is not None:
             return self._explained(self.nulls, query_ids, documents, cost)
         likelihoods, readings = self.read(query_ids, documents, cost, self.selection.readings)
+        return torch.cat((likelihoods[:, None], readings.flatten(1)), dim=1)
+
+    def scores_of(self, rows: Sequence[torch.Tensor]) -> list[float]:
+        """See `icr_rag.scoring.base.InParts`."""
+        values = torch.cat(list(rows))
+        if self.nulls is not None:
+            return as_scores(values)
+        likelihoods = values[:, 0]
+        readings = values[:, 1:].reshape(len(values), -1, len(READINGS))
         own = standardise(likelihoods.double()) * self.selection.likelihood_weight
         if self.weigh is None:
             return [float(value) for value in own]
@@ -65,7 +79,7 @@ class MixedScorer(PointwiseAttentionScorer):
 
     def _explained(
         self, nulls: NullDocuments, query_ids: Ids, documents: Sequence[Ids], cost: Cost
-    ) -> list[float]:
+    ) -> torch.Tensor:
         weigh = self.weigh
 
         def run(given: Sequence[Ids]) -> torch.Tensor:
@@ -76,10 +90,10 @@ class MixedScorer(PointwiseAttentionScorer):
 
         shares = explained_share(*nulls.run_beside(query_ids, documents, run))
         if weigh is None:
-            return as_scores(shares[:, 0])
+            return shares[:, 0]
         weight = self.selection.likelihood_weight
         both = weight * shares[:, 0] + weigh.mean(shares[:, 1:])
-        return as_scores(both / (abs(weight) + 1))
+        return both / (abs(weight) + 1)
 
     def read(
         self,

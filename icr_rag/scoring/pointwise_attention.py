@@ -55,6 +55,10 @@ class PointwiseAttentionScorer(AttentionScorer):
         without content, which is 0: with weights a weighted mean of the readings, most of which
         are logarithms, without weights ICR's sum.
         """
+        return self.scores_of([self.read_each(query_ids, documents, cost)])
+
+    def read_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> torch.Tensor:
+        """See `icr_rag.scoring.base.InParts`: readings, or absolute values [document]."""
 
         def read(given: Sequence[Ids]) -> torch.Tensor:
             return self.read_documents(query_ids, given, cost, self.selection.readings)
@@ -63,8 +67,14 @@ class PointwiseAttentionScorer(AttentionScorer):
             values, null = self.nulls.run_beside(
                 query_ids, documents, lambda given: self._alone(read(given))
             )
-            return as_scores(values - null)
-        readings = read(documents)
+            return values - null
+        return read(documents)
+
+    def scores_of(self, rows: Sequence[torch.Tensor]) -> list[float]:
+        """See `icr_rag.scoring.base.InParts`."""
+        readings = torch.cat(list(rows))
+        if self.nulls is not None:
+            return as_scores(readings)
         if self.weigh is not None:
             return self.weigh(readings)
         scores: list[float] = self._alone(readings).tolist()

@@ -116,6 +116,11 @@ class DocumentStates:
             store.put(key, states)
         return len(missing), sum(map(len, missing.values()))
 
+    def missing(self, bodies: Sequence[Ids]) -> list[int]:
+        """The places of bodies that have no states at this moment."""
+        store = self.store
+        return [place for place, body in enumerate(bodies) if state_key(body) not in store]
+
     def kept(self, keys: Collection[str]) -> int:
         """How many of these `state_key` have states at this moment."""
         store = self.store
