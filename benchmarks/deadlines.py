@@ -157,10 +157,10 @@ def main() -> int:
     rankers = {}
     for name, fields in METHODS.items():
         rankers[name] = ranker(fields, found[name], arguments.dtype)
-        # As after some time of use: it is known what a batch takes. Keeps one list's states, too.
-        rankers[name].rank(*lists[0], deadline_ms=1e9)
+        # As after some time of use: it is known what a batch takes.
+        rankers[name].rank(*lists[0], deadline_ms=3000.0)
         if "document_states" in fields:
-            for _, documents in lists[1 : len(lists) // 2]:
+            for _, documents in lists[: len(lists) // 2]:
                 rankers[name].encode(documents)
         print(f"{name}: ready", file=sys.stderr)
     started = time.perf_counter()

@@ -16,6 +16,7 @@ from fake_time import fake_time
 from tiny import byte_tokenizer, tiny_model
 
 from icr_rag import Reranker, RerankerConfig, cli
+from icr_rag.deadline import Pace
 from icr_rag.errors import InputError
 
 QUERY = "Which metal melts first?"
@@ -75,13 +76,22 @@ def test_waiting_for_another_thread_that_loads_too():
     assert ranker._scorers is None
 
 
-async def test_an_event_loop_has_its_answer_whatever_the_thread_does(caplog):
+async def test_an_event_loop_has_its_answer_whatever_the_thread_does(caplog, monkeypatch):
     ranker = tiny().warm_up()
+    waits = []
+    plain = asyncio.wait
+
+    def wait(tasks, *, timeout):
+        waits.append(timeout)
+        return plain(tasks, timeout=timeout)
+
+    monkeypatch.setattr(asyncio, "wait", wait)
     with held(ranker.engine.lock):
         # The first one's thread waits without a deadline, the second one is not begun.
         first = asyncio.ensure_future(ranker.arank(QUERY, TEXTS))
         await asyncio.sleep(0)
         assert_given(await ranker.arank(QUERY, TEXTS, deadline_ms=20))
+        assert waits == [pytest.approx(0.02, abs=0.02)]
         with pytest.raises(InputError, match="blank"):
             await ranker.arank(" ", TEXTS, deadline_ms=20)
     assert (await first).degraded is None
@@ -92,15 +102,28 @@ async def test_an_event_loop_has_its_answer_whatever_the_thread_does(caplog):
 
 async def test_a_thread_that_is_late_is_not_waited_for(monkeypatch, caplog):
     ranker = tiny().warm_up()
+    # Nothing is known that could keep it from beginning.
+    ranker.scorer.pace = Pace()
     end = threading.Event()
+    ended = []
     plain = ranker.scorer.score
-    monkeypatch.setattr(ranker.scorer, "score", lambda *a: (end.wait(), plain(*a))[1])
-    assert_given(await ranker.arank(QUERY, TEXTS, deadline_ms=20))
+
+    def score(*arguments):
+        end.wait()
+        found = plain(*arguments)
+        ended.append(True)
+        monkeypatch.undo()
+        return found
+
+    monkeypatch.setattr(ranker.scorer, "score", score)
+    assert_given(await ranker.arank(QUERY, TEXTS, deadline_ms=500))
+    assert ended == []
     end.set()
-    # What has begun ends, and says nothing more.
+    # What has begun ends, late, and says nothing more: the worker takes calls in turn.
     whole = await ranker.arank(QUERY, TEXTS)
     assert whole.degraded is None
-    assert caplog.text.count("deadline of 20 ms") == 1
+    assert ended == [True]
+    assert caplog.text.count("deadline of 500 ms") == 1
 
 
 async def test_a_cancelled_call_is_cancelled():
@@ -257,3 +280,18 @@ def test_adapters_tell_it_on_request(name, caplog):
     assert all("none of 4 documents" in one["rerank_degraded"] for one in metadata[0])
     assert not any("rerank_degraded" in one for one in metadata[1])
     assert caplog.text.count("deadline of 1e-09 ms") == 2
+
+
+def test_a_repeat_that_has_no_score_stays_left_out():
+    """LlamaIndex's adapter brings back what was not read, for a threshold may have dropped it."""
+    pytest.importorskip("llama_index.core")
+    from llama_index.core.schema import NodeWithScore, TextNode
+
+    from icr_rag.integrations._llama_index_nodes import ranked_nodes
+    from icr_rag.types import Document, RankedDocument, Ranking, Usage
+
+    nodes = [NodeWithScore(node=TextNode(text=text)) for text in ("a", "b", "b")]
+    hits = tuple(RankedDocument(n, 0.0, Document("x")) for n in (0, 1))
+    ranking = Ranking(hits, (0.0,) * 3, (0, -1, -1), Usage(unscored=(1, 2)), {2: 1}, None, "late")
+    found = ranked_nodes(nodes, ranking, None, keep_retrieval_score=False, report_truncation=False)
+    assert [node.node.text for node in found] == ["a", "b"]
