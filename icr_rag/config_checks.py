@@ -186,6 +186,8 @@ def _useless(
         yield "cascade", "follows a reading of kept states; set document_states='independent'"
     if values["cascade"] is None:
         yield "cascade_framework", "means nothing without cascade; set cascade=20"
+    if values["rank_fields"] is None:
+        yield "rank_fields_format", "means nothing without rank_fields; set these, or leave it out"
     first = uses[0]
     # In the order of the settings, so that a message is about the same one each time.
     for name in (name for name in values if name in asked):

@@ -16,17 +16,20 @@ from typing import TYPE_CHECKING, Any
 from icr_rag.arguments import (
     RetrievalScores,
     check_documents,
+    check_instruction,
     check_query,
     check_retrieval_scores,
     check_top_n,
 )
+from icr_rag.calls.instructed import Instructed
 from icr_rag.calls.notices import tell_cuts
 from icr_rag.calls.rank import Ranked, rank
-from icr_rag.calls.rank_many import rank_lists
+from icr_rag.calls.rank_many import check_lists, rank_lists
 from icr_rag.calls.request import Request
 from icr_rag.config import RerankerConfig
 from icr_rag.config_scores import counts_first_stage
 from icr_rag.errors import ClosedError, ConfigError, InputError, brief
+from icr_rag.fields import Given, check_given
 from icr_rag.frameworks.combine import needed_scores
 from icr_rag.model.device import release_cached_memory
 from icr_rag.model.forking import Turns, check_process, computing
@@ -67,6 +70,7 @@ class Reranker:
         #: Held while the scorers are made, which may load the model: never on an event loop.
         self._making = Turns()
         self._scorers: tuple[Scorer, Scorer | None] | None = None
+        self._instructed = Instructed()
         self._worker = Worker()
         self._closed = False
 
@@ -124,17 +128,20 @@ class Reranker:
         top_n: int | None = None,
         *,
         retrieval_scores: RetrievalScores | None = None,
+        instruction: str | None = None,
     ) -> Ranking:
         """Rank ``documents`` for ``query``.
 
         Args:
             query: not blank.
             documents: in first-stage order, best first. Strings, `Document` objects, or mappings
-                with "text" (and "title"). Not changed.
+                with "text" (and "title"); with ``rank_fields`` any mappings. Not changed.
             top_n: how many hits to return; None: the configuration's, and if that is None, all.
             retrieval_scores: the first stage's, one per document, higher is better; a list, array
                 or tensor. How they count, the setting ``fusion`` says: "weighted" needs them, the
                 others go by the order of ``documents`` where there are none, or one lacks.
+            instruction: for this call, as the setting; None: the setting. The latest are kept
+                ready, and document states and profiles are those of all instructions.
 
         Returns:
             Hits, best first, and one score per input document; higher is better. Scores are
@@ -143,15 +150,16 @@ class Reranker:
             documents come last.
 
         Raises:
-            InputError: for a blank query or a document without text.
+            InputError: for a blank query, a document without text, or a wrong instruction.
             PromptTooLongError: if the query leaves no room for two documents.
             ModelLoadError: if the model cannot be loaded.
 
-        With ``on_error="passthrough"`` only mistakes in settings, ``documents`` and ``top_n``
-        raise; whatever else goes wrong is in the ranking's ``error``.
+        With ``on_error="passthrough"`` only mistakes in settings, ``documents``, ``top_n`` and
+        ``instruction`` raise; whatever else goes wrong is in the ranking's ``error``.
         """
-        given = check_documents(documents)
-        return self._rank(Request(query, given, self._check_top_n(top_n), retrieval_scores))
+        given, read = self._check_given(documents)
+        top_n, instruction = self._check_top_n(top_n), check_instruction(instruction)
+        return self._rank(Request(query, given, top_n, retrieval_scores, instruction, read))
 
     def _rank(self, request: Request, answered: Scorer | None = None) -> Ranking:
         given, top_n = request.documents, request.top_n
@@ -172,22 +180,21 @@ class Reranker:
     def _score(self, request: Request, answered: Scorer | None = None) -> Ranked:
         """Check, load, and go through the steps."""
         started = time.perf_counter()
-        query, given = request.query, request.documents
+        query, given = request.query, request.read
         check_query(query)
         # The configuration may say that they do not count.
         asked = request.retrieval_scores if counts_first_stage(self.config) else None
         first_stage = check_retrieval_scores(asked, len(given), self.config.fusion != "weighted")
         if not any(document.content.strip() for document in given):
             score = UNREAD if self.config.score_mode == "explained" else 0.0
-            return Ranked(present(unread(len(given), score), given, self.config), Usage())
+            return Ranked(present(unread(len(given), score), given, self.config, 0), Usage())
         self._check_open()
         if self.config.fusion == "weighted":
             needed_scores(first_stage)
-        scorer, second = self._ensure_scorers()
+        scorer, second = self._ensure_scorers(request.instruction)
         loaded = time.perf_counter() - started
-        return rank(
-            scorer, second, self.config, query, given, first_stage, loaded, answered=answered
-        )
+        config, top_n = self.config, request.top_n
+        return rank(scorer, second, config, query, given, first_stage, loaded, answered, top_n)
 
     async def arank(
         self,
@@ -196,14 +203,14 @@ class Reranker:
         top_n: int | None = None,
         *,
         retrieval_scores: RetrievalScores | None = None,
+        instruction: str | None = None,
     ) -> Ranking:
         """`rank` in a worker thread; the event loop stays free.
 
         A cancelled call that has started finishes in its thread and its result is dropped.
         """
-        call = functools.partial(
-            self.rank, query, documents, top_n, retrieval_scores=retrieval_scores
-        )
+        call = functools.partial(self.rank, query, documents, top_n)
+        call = functools.partial(call, retrieval_scores=retrieval_scores, instruction=instruction)
         return await self._worker.run(call)
 
     def rank_many(
@@ -211,8 +218,10 @@ class Reranker:
         queries: Sequence[str],
         document_lists: Sequence[Sequence[DocumentLike]],
         top_n: int | None = None,
+        *,
+        instruction: str | None = None,
     ) -> list[Ranking]:
-        """`rank` for each query with its own list of documents.
+        """`rank` for each query with its own list of documents; ``instruction`` is for all.
 
         Over kept states read by one tail (``document_states="independent"`` or "blind",
         ``framework="listwise"``), queries with the same list share one pass.
@@ -220,22 +229,21 @@ class Reranker:
         Raises:
             InputError: if there are not as many lists as queries.
         """
-        if isinstance(queries, str) or len(queries) != len(document_lists):
-            count = "one string" if isinstance(queries, str) else f"{len(queries)} queries"
-            raise InputError(
-                f"rank_many got {count} and {len(document_lists)} document lists; it takes one "
-                "list of documents per query"
-            )
-        top_n = self._check_top_n(top_n)
+        check_lists(queries, document_lists)
+        top_n, own = self._check_top_n(top_n), check_instruction(instruction)
         return rank_lists(
             self.config,
-            lambda: self.scorer,
-            lambda query, given, answered: self._rank(Request(query, given, top_n), answered),
+            lambda: self._ensure_scorers(own)[0],
+            lambda query, given, answered: self._rank(
+                Request(query, given.documents, top_n, None, own, given.read), answered
+            ),
             queries,
-            document_lists,
+            [self._check_given(documents) for documents in document_lists],
         )
 
-    def read_attention(self, query: str, documents: Sequence[DocumentLike]) -> AttentionReading:
+    def read_attention(
+        self, query: str, documents: Sequence[DocumentLike], *, instruction: str | None = None
+    ) -> AttentionReading:
         """The readings that `rank` adds up, for one prompt with all documents.
 
         Where ranking does not read such a prompt, because it is pointwise or reads no attention,
@@ -247,7 +255,10 @@ class Reranker:
         """
         from icr_rag.calls.attention import read_attention
 
-        return read_attention(lambda: self.scorer, self.config, query, documents)
+        own = check_instruction(instruction)
+        config = self.config if own is None else self.config.replace(instruction=own)
+        read = self._check_given(documents).read
+        return read_attention(lambda: self._ensure_scorers(own)[0], config, query, read)
 
     def encode(
         self,
@@ -272,7 +283,7 @@ class Reranker:
             raise ConfigError(
                 "encode needs document_states='independent'; with 'joint' nothing can be kept"
             )
-        return encode_ahead(self.scorer, check_documents(documents), progress)
+        return encode_ahead(self.scorer, self._check_given(documents).read, progress)
 
     # --- life cycle -------------------------------------------------------------------------
 
@@ -308,6 +319,7 @@ class Reranker:
         # No lock: a call that is loading goes on, and finds out when it is done.
         self._closed = True
         self._scorers = None
+        self._instructed.clear()
         self._foreign = None
         self._worker.close()
         release_cached_memory()
@@ -339,8 +351,9 @@ class Reranker:
         changed = self.config.changed().items()
         return f"Reranker({', '.join(f'{name}={value!r}' for name, value in changed)})"
 
-    def _ensure_scorers(self) -> tuple[Scorer, Scorer | None]:
-        """Both scorers, or an error: a cascade whose second one cannot be made does not rank."""
+    def _ensure_scorers(self, instruction: str | None = None) -> tuple[Scorer, Scorer | None]:
+        """Both scorers, or an error: a cascade whose second one cannot be made does not rank.
+        None: for the instruction of the settings."""
         found = self._scorers
         if found is None:
             with self._making.lock:
@@ -348,7 +361,12 @@ class Reranker:
                 self._check_open()
                 self._scorers = found
         self._check_open()
-        check_process(found[0].engine.device)
+        engine = found[0].engine
+        check_process(engine.device)
+        if instruction is None or instruction == self.config.instruction:
+            return found
+        found = self._instructed.get(engine, self.config, instruction)
+        self._check_open()
         return found
 
     def _make_scorers(self) -> tuple[Scorer, Scorer | None]:
@@ -366,6 +384,9 @@ class Reranker:
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError("this Reranker was closed; make a new one")
+
+    def _check_given(self, documents: Sequence[DocumentLike]) -> Given:
+        return check_given(documents, self.config.rank_fields, self.config.rank_fields_format)
 
     def _check_top_n(self, top_n: int | None) -> int | None:
         return check_top_n(top_n, self.config.top_n)

@@ -41,15 +41,17 @@ def rank(
     first_stage: Sequence[float] | None,
     seconds_to_load: float,
     answered: Scorer | None = None,
+    top_n: int | None = None,
 ) -> Ranked:
     """Encode, rank, combine with the first stage, read the best again, present.
 
     Args:
         scorer: of ``config``. second: of its second reading; None: there is none.
-        query: checked. documents: likewise, in first-stage order.
+        query: checked. documents: what the model reads of each, in first-stage order.
         first_stage: its scores, checked; None: there are none, or they do not count.
         seconds_to_load: how long the scorers took.
         answered: a scorer that knows the answers already; None: ``scorer`` is asked.
+        top_n: how many places ``diversity`` is asked for; None: all.
     """
     started = time.perf_counter()
     before = evictions(scorer)
@@ -74,7 +76,7 @@ def rank(
         truncated |= cut
 
     absolute = config.score_mode == "explained"
-    scored = present(candidates.spread(ranked, absolute=absolute), documents, config)
+    scored = present(candidates.spread(ranked, absolute=absolute), documents, config, top_n)
     cost.seconds["total"] = seconds_to_load + time.perf_counter() - started
     usage = Usage(
         tokens=cost.tokens,

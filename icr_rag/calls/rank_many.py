@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 
-from icr_rag.arguments import check_documents, check_query
+from icr_rag.arguments import check_query
 from icr_rag.calls.candidates import Candidates
 from icr_rag.config import RerankerConfig
-from icr_rag.errors import brief
+from icr_rag.errors import InputError, brief
+from icr_rag.fields import Given
 from icr_rag.scoring.base import AnswersTogether, Cost, Ids, Listwise, Scorer, evictions
 from icr_rag.types import Document, DocumentLike, Ranking
 
@@ -24,9 +25,9 @@ TOGETHER = 16
 def rank_lists(
     config: RerankerConfig,
     make_scorer: Callable[[], Scorer],
-    rank: Callable[[str, list[Document], Scorer | None], Ranking],
+    rank: Callable[[str, Given, Scorer | None], Ranking],
     queries: Sequence[str],
-    lists: Sequence[Sequence[DocumentLike]],
+    given: Sequence[Given],
 ) -> list[Ranking]:
     """A ranking per query.
 
@@ -35,17 +36,16 @@ def rank_lists(
         make_scorer: gives its scorer; may load the model.
         rank: ranks for one query with a scorer, None for the reranker's own.
         queries: as many as ``lists``.
-        lists: documents of each query.
+        given: documents of each query.
     """
-    given = [check_documents(documents) for documents in lists]
     rankings: dict[int, Ranking] = {}
-    for places in _same_contents(given):
+    for places in _same_contents([own.read for own in given]):
         scorer: Scorer | None = None
         # Without the scores that it needs, each call says so by itself.
         if len(places) > 1 and config.fusion != "weighted":
             asked = [queries[place] for place in places]
             try:
-                scorer = answer_together(make_scorer(), config, asked, given[places[0]])
+                scorer = answer_together(make_scorer(), config, asked, given[places[0]].read)
             except Exception as error:
                 if config.on_error == "raise":
                     raise
@@ -56,6 +56,16 @@ def rank_lists(
         for place in places:
             rankings[place] = rank(queries[place], given[place], scorer)
     return [rankings[place] for place in range(len(queries))]
+
+
+def check_lists(queries: Sequence[str], lists: Sequence[Sequence[DocumentLike]]) -> None:
+    """Raise `InputError` unless there is one list of documents per query."""
+    if isinstance(queries, str) or len(queries) != len(lists):
+        count = "one string" if isinstance(queries, str) else f"{len(queries)} queries"
+        raise InputError(
+            f"rank_many got {count} and {len(lists)} document lists; it takes one "
+            "list of documents per query"
+        )
 
 
 def _same_contents(lists: Sequence[list[Document]]) -> Iterator[list[int]]:

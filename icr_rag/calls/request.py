@@ -18,9 +18,18 @@ class Request:
         documents: checked, in first-stage order.
         top_n: how many hits to return; None: all.
         retrieval_scores: the first stage's, unchecked.
+        instruction: checked; None: that of the settings.
+        fields: what the model reads of each document where that is not the document as it is.
     """
 
     query: str
     documents: Sequence[Document]
     top_n: int | None = None
     retrieval_scores: RetrievalScores | None = None
+    instruction: str | None = None
+    fields: Sequence[Document] | None = None
+
+    @property
+    def read(self) -> Sequence[Document]:
+        """What the model reads of each document."""
+        return self.documents if self.fields is None else self.fields
