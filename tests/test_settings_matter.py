@@ -43,7 +43,7 @@ OTHERS = {
     "states_dir": "", "states_dtype": "int8", "cascade": 3, "cascade_framework": "pointwise",
     "top_n": 2, "score_mode": "rank", "score_threshold": 1e6, "fusion": "rrf",
     "fusion_weight": 0.1, "near_duplicates": 0.5,
-    "rank_fields": ("number", "tags", "text"), "rank_fields_format": "yaml", "diversity": 0.9,
+    "rank_fields": ("number", "tags", "text"), "rank_fields_format": "yaml", "diversity": 1.0,
 }  # fmt: skip
 #: What a setting needs beside it, to mean something at all.
 BESIDE = {
