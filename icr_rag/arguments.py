@@ -124,6 +124,28 @@ def check_query(query: object) -> None:
         raise InputError(f"the query is blank ({shown(query)}); give the question to rank for")
 
 
+def wrong_instruction(instruction: str) -> str | None:
+    """What is wrong with an instruction, of the settings or of a call; None if nothing is."""
+    if instruction in ("retrieval", "question_answering") or len(instruction.split()) > 1:
+        return None
+    return "allowed are 'retrieval', 'question_answering' or a whole sentence"
+
+
+def check_instruction(instruction: object) -> str | None:
+    """A call's instruction; None: that of the settings. An `InputError` for what is none."""
+    if instruction is None:
+        return None
+    if not isinstance(instruction, str):
+        raise InputError(
+            f"the instruction is a {type(instruction).__name__}; it must be a str, or None for "
+            "that of the settings"
+        )
+    problem = wrong_instruction(instruction)
+    if problem is not None:
+        raise InputError(f"instruction={shown(instruction)}: {problem}")
+    return instruction
+
+
 def check_documents(documents: object) -> list[Document]:
     """The documents as `Document` objects, or an `InputError` that names the wrong one."""
     if isinstance(documents, (str, bytes)) or not isinstance(documents, Sequence):

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError, field_validator, model_validator
 
+from icr_rag.arguments import wrong_instruction
 from icr_rag.config_checks import check_scoring, check_together, is_set, meaningless
 from icr_rag.config_errors import explain
 from icr_rag.config_fields import Fields
@@ -85,11 +86,29 @@ class RerankerConfig(Fields):
             raise ValueError("a (layer, head) pair is listed twice")
         return value
 
+    @field_validator("rank_fields", mode="before")
+    @classmethod
+    def _parse_fields(cls, value: Any) -> Any:
+        """``name,address``, as it is written in environment variables and on the command line."""
+        return tuple(map(str.strip, value.split(","))) if isinstance(value, str) else value
+
+    @field_validator("rank_fields")
+    @classmethod
+    def _check_fields(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is None:
+            return None
+        if not value or any(not name.strip() or "\n" in name for name in value):
+            raise ValueError("allowed are names of fields, at least one; None: title and text")
+        if len(set(value)) != len(value):
+            raise ValueError("a field is listed twice")
+        return value
+
     @field_validator("instruction")
     @classmethod
     def _check_instruction(cls, value: str) -> str:
-        if value not in ("retrieval", "question_answering") and len(value.split()) < 2:
-            raise ValueError("allowed are 'retrieval', 'question_answering' or a whole sentence")
+        problem = wrong_instruction(value)
+        if problem is not None:
+            raise ValueError(problem)
         return value
 
     @model_validator(mode="after")

@@ -186,6 +186,8 @@ def _useless(
         yield "cascade", "follows a reading of kept states; set document_states='independent'"
     if values["cascade"] is None:
         yield "cascade_framework", "means nothing without cascade; set cascade=20"
+    if values["rank_fields"] is None:
+        yield "rank_fields_format", "means nothing without rank_fields; set these, or leave it out"
     first = uses[0]
     if values["score_mode"] not in ABSOLUTE:
         yield (

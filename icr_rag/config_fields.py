@@ -16,6 +16,10 @@ def _allow_written_window(schema: dict[str, Any]) -> None:
     schema["anyOf"].append({"type": "string", "pattern": r"^\s*\d+\s*-\s*\d+\s*$"})
 
 
+def _allow_written_names(schema: dict[str, Any]) -> None:
+    schema["anyOf"].append({"type": "string", "pattern": r"\S"})
+
+
 def _list_scorings(schema: dict[str, Any]) -> None:
     schema["enum"] = scorings()
 
@@ -137,7 +141,20 @@ class Fields(BaseModel):
         description="Place the first candidate last, nearest to the query, or keep the order.",
     )
     instruction: str = Field(
-        "retrieval", description="'retrieval', 'question_answering', or your own sentence."
+        "retrieval",
+        description="What the query seeks: 'retrieval', 'question_answering', or your own "
+        "sentence. A call may have its own.",
+    )
+    rank_fields: tuple[str, ...] | None = Field(
+        None,
+        description="Fields that the model reads of each document, in this order: keys of a "
+        "mapping; text, title, id and metadata keys of other documents. None: title and text.",
+        json_schema_extra=_allow_written_names,
+    )
+    rank_fields_format: Literal["lines", "yaml"] = Field(
+        "lines",
+        description="How `rank_fields` are written: title and text bare and others as 'name: "
+        "value' lines, or all as a YAML mapping.",
     )
     max_document_tokens: int | None = Field(
         None, ge=1, description="Cut longer documents; which ones is in `usage.truncated`."
@@ -232,6 +249,13 @@ class Fields(BaseModel):
         le=1,
         description="Leave out a document whose text is at least this similar to a better one "
         "(Jaccard similarity of runs of five characters; 0.8 is a usual value).",
+    )
+    diversity: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Order by maximal marginal relevance: the weight of being unlike the documents "
+        "that stand before, against relevance. 1: novelty alone, after the best one. None: off.",
     )
     deadline_ms: float | None = Field(
         None,

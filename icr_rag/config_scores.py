@@ -29,6 +29,11 @@ def counts_first_stage(config: RerankerConfig) -> bool:
 
 def check_score_mode(config: RerankerConfig) -> None:
     """Raise for a ``score_mode`` that does not go with the other settings."""
+    if config.score_mode == "rank" and config.diversity is not None:
+        raise ConfigError(
+            "score_mode='rank' says the place by relevance, and diversity="
+            f"{config.diversity!r} gives other places; leave out one of them"
+        )
     if config.score_mode == "lift":
         _check_lift(config, config.method)
     elif config.absolute:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from icr_rag.bounded import parse_json
 from icr_rag.errors import DataError
-from icr_rag.types import Document
+from icr_rag.types import Document, DocumentLike
 
 
 def read_document_file(path: str) -> list[Document]:
@@ -33,6 +35,38 @@ def parse_documents(text: str, name: str) -> list[Document]:
     if _starts_with_object(text):
         return parse_jsonl(text, name)
     return [Document(line) for line in _lines(text) if line.strip()]
+
+
+def read_with_fields(path: str) -> list[DocumentLike]:
+    """As `read_document_file`, with the objects of a ``.jsonl`` file as mappings of whatever keys,
+    of which ``rank_fields`` names those to read.
+
+    Raises:
+        DataError: as `read_document_file`, but for an object without "text", or without a text
+            in it.
+    """
+    if path.endswith(".jsonl"):
+        return _mappings(read_text(path), path)
+    return [Document(read_text(path), id=path)]
+
+
+def parse_with_fields(text: str, name: str) -> list[DocumentLike]:
+    """As `parse_documents`, with objects as in `read_with_fields`."""
+    if _starts_with_object(text):
+        return _mappings(text, name)
+    return [*parse_documents(text, name)]
+
+
+def _mappings(text: str, name: str) -> list[DocumentLike]:
+    lines = [(f"{name}:{n}", line) for n, line in enumerate(_lines(text), 1) if line.strip()]
+    found: list[DocumentLike] = []
+    for place, line in lines:
+        value = _object(line, place)
+        if value.get("text") is not None:
+            _text_and_title(value, place)
+        _identifier(value, place)
+        found.append(value)
+    return found
 
 
 def read_text(path: str) -> str:
@@ -62,24 +96,38 @@ def parse_jsonl(text: str, name: str) -> list[Document]:
 
 
 def _document(line: str, place: str) -> Document:
+    value = _object(line, place)
+    if "text" not in value:
+        raise DataError(f"{place}: no 'text', only {sorted(value)}; each object needs a 'text'")
+    text, title = _text_and_title(value, place)
+    return Document(text, title, _identifier(value, place))
+
+
+def _object(line: str, place: str) -> dict[str, Any]:
     try:
         value = parse_json(line)
     except ValueError as error:
         raise DataError(f"{place}: not JSON ({error}); each line must be a JSON object") from error
     if not isinstance(value, dict):
         raise DataError(f"{place}: {_shown(value)} is not a JSON object with 'text'")
-    if "text" not in value:
-        raise DataError(f"{place}: no 'text', only {sorted(value)}; each object needs a 'text'")
+    return value
+
+
+def _text_and_title(value: Mapping[str, Any], place: str) -> tuple[str, str | None]:
     text, title = value["text"], value.get("title")
-    identifier = value.get("id", value.get("_id"))
     if not isinstance(text, str):
         raise DataError(f"{place}: 'text' is {_shown(text)}; it must be a string")
     if title is not None and not isinstance(title, str):
         raise DataError(f"{place}: 'title' is {_shown(title)}; it must be a string")
+    return text, title
+
+
+def _identifier(value: Mapping[str, Any], place: str) -> str | None:
+    identifier = value.get("id", value.get("_id"))
     # bool is an int to Python but no id.
     if isinstance(identifier, bool) or not isinstance(identifier, (str, int, type(None))):
         raise DataError(f"{place}: 'id' is {_shown(identifier)}; it must be a string or an integer")
-    return Document(text, title, None if identifier is None else str(identifier))
+    return None if identifier is None else str(identifier)
 
 
 def _starts_with_object(text: str) -> bool:

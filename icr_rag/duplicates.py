@@ -26,23 +26,24 @@ def near_duplicates(texts: Sequence[str], similarity: float) -> dict[int, int]:
     sizes: dict[int, int] = {}
     repeats: dict[int, int] = {}
     for position, text in enumerate(texts):
-        shingles = _shingles(text)
-        common = Counter(holder for shingle in shingles for holder in holders.get(shingle, ()))
+        own = shingles(text)
+        common = Counter(holder for shingle in own for holder in holders.get(shingle, ()))
         found = [
-            (count / (len(shingles) + sizes[holder] - count), -holder)
+            (count / (len(own) + sizes[holder] - count), -holder)
             for holder, count in common.items()
         ]
         best = max(found, default=(0.0, 0))
         if found and best[0] >= similarity:
             repeats[position] = -best[1]
             continue
-        sizes[position] = len(shingles)
-        for shingle in shingles:
+        sizes[position] = len(own)
+        for shingle in own:
             holders[shingle].append(position)
     return repeats
 
 
-def _shingles(text: str) -> set[str]:
+def shingles(text: str) -> set[str]:
+    """A text's runs of five characters, without regard to case and white space."""
     plain = " ".join(text.casefold().split())
     if not plain:
         return set()

@@ -24,7 +24,8 @@ KEPT = frozenset({"states_memory", "states_dir", "states_dtype", "cascade", "cas
 READ = frozenset(
     {"layers", "heads", "reading", "profile", "calibration", "null_query", "token_mask"}
 )
-TAIL = frozenset({"instruction", "double_query"})
+INSTRUCTION = frozenset({"instruction"})
+TAIL = frozenset({*INSTRUCTION, "double_query"})
 
 #: Settings that mean nothing to some method.
 SPECIAL = frozenset(

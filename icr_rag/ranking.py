@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from icr_rag.config import RerankerConfig
+from icr_rag.diversity import diversified
 from icr_rag.duplicates import near_duplicates
 from icr_rag.order import standardised
 from icr_rag.types import Document, RankedDocument, Ranking, Usage
@@ -21,7 +22,8 @@ class Scored:
 
     Attributes:
         order: input positions, best first; a permutation.
-        scores: one float per input position; higher is better, never rising along ``order``.
+        scores: one float per input position; higher is better, never rising along ``order`` but
+            with ``diversity``.
         groups: one integer per input position; scores compare within a group, -1 is unread.
         duplicates: a near-duplicate's position -> that of the better document that it repeats.
         answerable: as `Ranking` has it.
@@ -42,19 +44,22 @@ def present(
     scored: Scored,
     documents: Sequence[Document],
     config: RerankerConfig,
+    top_n: int | None = None,
     *,
     compare: bool = True,
 ) -> Scored:
-    """Show scores as asked for, and leave out what the configuration leaves out.
+    """Show scores as asked for, leave out what the configuration leaves out, and spread the rest.
 
     Args:
         scored: the ranking of all documents.
-        documents: in input order.
-        config: score_mode, near_duplicates, score_threshold, min_answerable. What a deadline left
-            without a score has none that could be below the threshold, and stays; and while it may
-            be the answer, nobody abstains.
-        compare: whether there is time to look for near-duplicates.
+        documents: what the model reads of each, in input order.
+        config: score_mode, near_duplicates, score_threshold, min_answerable, diversity. What a
+            deadline left without a score has none that could be below the threshold, and stays;
+            and while it may be the answer, nobody abstains, nor is anything spread.
+        top_n: how many places ``diversity`` decides; documents behind them keep their order.
+        compare: whether there is time to compare texts, for near-duplicates and diversity.
     """
+    relevance = scored.scores
     scored = replace(scored, scores=shown_scores(scored, config.score_mode))
     if config.near_duplicates is not None and compare:
         texts = [documents[position].content for position in scored.order]
@@ -75,7 +80,33 @@ def present(
         likely = scored.answerable
         if likely is None or likely < config.min_answerable:
             scored = replace(scored, order=[], abstained=True)
+    if config.diversity is not None and compare and not scored.unscored:
+        order = _spread(scored, relevance, documents, config.diversity, top_n)
+        scored = replace(scored, order=order)
     return scored
+
+
+def _spread(
+    scored: Scored,
+    relevance: Sequence[float],
+    documents: Sequence[Document],
+    weight: float,
+    top_n: int | None,
+) -> list[int]:
+    """The order by maximal marginal relevance; what was not read stays behind.
+
+    Args:
+        relevance: scores as the ranking had them, which ``score_mode`` does not change.
+    """
+    read = [position for position in scored.order if scored.groups[position] >= 0]
+    rest = [position for position in scored.order if scored.groups[position] < 0]
+    order = diversified(
+        [relevance[position] for position in read],
+        [documents[position].content for position in read],
+        weight,
+        top_n,
+    )
+    return [*(read[place] for place in order), *rest]
 
 
 def shown_scores(scored: Scored, mode: str) -> list[float]:

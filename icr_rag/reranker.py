@@ -17,19 +17,22 @@ from icr_rag.arguments import (
     RetrievalScores,
     check_deadline,
     check_documents,
+    check_instruction,
     check_query,
     check_retrieval_scores,
     check_top_n,
 )
 from icr_rag.calls.in_time import answer_in_time, nothing_scored, rank_in_turn, turn
+from icr_rag.calls.instructed import Instructed
 from icr_rag.calls.notices import tell_cuts, tell_degraded
 from icr_rag.calls.rank import Ranked
-from icr_rag.calls.rank_many import rank_lists
+from icr_rag.calls.rank_many import check_lists, rank_lists
 from icr_rag.calls.request import Request
 from icr_rag.config import RerankerConfig
 from icr_rag.config_scores import counts_first_stage
 from icr_rag.deadline import Clock, Deadline, OutOfTime, begun
 from icr_rag.errors import ClosedError, ConfigError, InputError, brief
+from icr_rag.fields import Given, check_given
 from icr_rag.frameworks.combine import needed_scores
 from icr_rag.model.device import release_cached_memory
 from icr_rag.model.forking import Turns, check_process, computing
@@ -70,6 +73,7 @@ class Reranker:
         #: Held while the scorers are made, which may load the model: never on an event loop.
         self._making = Turns()
         self._scorers: tuple[Scorer, Scorer | None] | None = None
+        self._instructed = Instructed()
         self._worker = Worker()
         self._closed = False
         #: What deadlines and paces are read from.
@@ -130,13 +134,14 @@ class Reranker:
         *,
         retrieval_scores: RetrievalScores | None = None,
         deadline_ms: float | None = None,
+        instruction: str | None = None,
     ) -> Ranking:
         """Rank ``documents`` for ``query``.
 
         Args:
             query: not blank.
             documents: in first-stage order, best first. Strings, `Document` objects, or mappings
-                with "text" (and "title"). Not changed.
+                with "text" (and "title"); with ``rank_fields`` any mappings. Not changed.
             top_n: how many hits to return; None: the configuration's, and if that is None, all.
             retrieval_scores: the first stage's, one per document, higher is better; a list, array
                 or tensor. How they count, the setting ``fusion`` says: "weighted" needs them, the
@@ -144,6 +149,8 @@ class Reranker:
             deadline_ms: milliseconds from now on in which to answer with what can be done until
                 then; the ranking's ``degraded`` says what could not. None: the configuration's;
                 ``math.inf``: none in this call.
+            instruction: for this call, as the setting; None: the setting. The latest are kept
+                ready, and document states and profiles are those of all instructions.
 
         Returns:
             Hits, best first, and one score per input document; higher is better. Scores are
@@ -152,15 +159,15 @@ class Reranker:
             keep input order. Blank documents come last.
 
         Raises:
-            InputError: for a blank query or a document without text.
+            InputError: for a blank query, a document without text, or a wrong instruction.
             PromptTooLongError: if the query leaves no room for two documents.
             ModelLoadError: if the model cannot be loaded.
 
-        With ``on_error="passthrough"`` only mistakes in settings, ``documents`` and ``top_n``
-        raise; whatever else goes wrong is in the ranking's ``error``.
+        With ``on_error="passthrough"`` only mistakes in settings, ``documents``, ``top_n`` and
+        ``instruction`` raise; whatever else goes wrong is in the ranking's ``error``.
         """
-        own = self.config, self._clock
-        return self._rank(Request.of(*own, query, documents, top_n, retrieval_scores, deadline_ms))
+        ask = functools.partial(Request.of, self.config, self._clock)
+        return self._rank(ask(query, documents, top_n, retrieval_scores, deadline_ms, instruction))
 
     def _rank(self, request: Request, answered: Scorer | None = None) -> Ranking:
         given, top_n = request.documents, request.top_n
@@ -183,19 +190,21 @@ class Reranker:
     def _score(self, request: Request, answered: Scorer | None = None) -> Ranked:
         """Check, load, and go through the steps."""
         started = self._clock()
-        query, given = request.query, request.documents
+        query, given = request.query, request.read
         check_query(query)
         # The configuration may say that they do not count.
         asked = request.retrieval_scores if counts_first_stage(self.config) else None
         first_stage = check_retrieval_scores(asked, len(given), self.config.fusion != "weighted")
         if not any(document.content.strip() for document in given):
             score = UNREAD if self.config.score_mode == "explained" else 0.0
-            return Ranked(present(unread(len(given), score), given, self.config), Usage())
+            return Ranked(present(unread(len(given), score), given, self.config, 0), Usage())
         self._check_open()
         if self.config.fusion == "weighted":
             needed_scores(first_stage)
         try:
-            scorers = self._ensure_scorers(request.due, given_up=request.given_up)
+            scorers = self._ensure_scorers(
+                request.due, request.instruction, given_up=request.given_up
+            )
         except OutOfTime:
             return nothing_scored(self.config, request)
         loaded = self._clock() - started
@@ -209,14 +218,15 @@ class Reranker:
         *,
         retrieval_scores: RetrievalScores | None = None,
         deadline_ms: float | None = None,
+        instruction: str | None = None,
     ) -> Ranking:
         """`rank` in a worker thread; the event loop stays free.
 
         A cancelled call that has started finishes in its thread and its result is dropped. So does
         one that has not ended at its deadline: the given order is returned then, in time.
         """
-        own = self.config, self._clock
-        request = Request.of(*own, query, documents, top_n, retrieval_scores, deadline_ms)
+        ask = functools.partial(Request.of, self.config, self._clock)
+        request = ask(query, documents, top_n, retrieval_scores, deadline_ms, instruction)
         return await answer_in_time(self._worker.run, self._rank, request)
 
     def rank_many(
@@ -226,8 +236,9 @@ class Reranker:
         top_n: int | None = None,
         *,
         deadline_ms: float | None = None,
+        instruction: str | None = None,
     ) -> list[Ranking]:
-        """`rank` for each query with its own list of documents.
+        """`rank` for each query with its own list of documents; ``instruction`` is for all.
 
         Over kept states read by one tail (``document_states="independent"`` or "blind",
         ``framework="listwise"``), queries with the same list share one pass.
@@ -238,26 +249,33 @@ class Reranker:
         Raises:
             InputError: if there are not as many lists as queries.
         """
-        if isinstance(queries, str) or len(queries) != len(document_lists):
-            count = "one string" if isinstance(queries, str) else f"{len(queries)} queries"
-            raise InputError(
-                f"rank_many got {count} and {len(document_lists)} document lists; it takes one "
-                "list of documents per query"
-            )
-        top_n = check_top_n(top_n, self.config.top_n)
+        check_lists(queries, document_lists)
+        asked, own = check_top_n(top_n, self.config.top_n), check_instruction(instruction)
         milliseconds = check_deadline(deadline_ms, self.config.deadline_ms)
         return rank_lists(
             self.config,
-            lambda due: self._ensure_scorers(due)[0],
+            lambda due: self._ensure_scorers(due, own)[0],
             lambda query, given, answered, due: self._rank(
-                Request(query, given, top_n, None, due, self._clock), answered
+                Request(
+                    query,
+                    given.documents,
+                    asked,
+                    None,
+                    due,
+                    self._clock,
+                    instruction=own,
+                    fields=given.read,
+                ),
+                answered,
             ),
             queries,
-            document_lists,
+            [self._check_given(documents) for documents in document_lists],
             functools.partial(begun, milliseconds, self._clock),
         )
 
-    def read_attention(self, query: str, documents: Sequence[DocumentLike]) -> AttentionReading:
+    def read_attention(
+        self, query: str, documents: Sequence[DocumentLike], *, instruction: str | None = None
+    ) -> AttentionReading:
         """The readings that `rank` adds up, for one prompt with all documents.
 
         Where ranking does not read such a prompt, because it is pointwise or reads no attention,
@@ -269,7 +287,10 @@ class Reranker:
         """
         from icr_rag.calls.attention import read_attention
 
-        return read_attention(lambda: self.scorer, self.config, query, documents)
+        own = check_instruction(instruction)
+        config = self.config if own is None else self.config.replace(instruction=own)
+        read = self._check_given(documents).read
+        return read_attention(lambda: self._ensure_scorers(None, own)[0], config, query, read)
 
     def encode(
         self,
@@ -294,7 +315,7 @@ class Reranker:
             raise ConfigError(
                 "encode needs document_states='independent'; with 'joint' nothing can be kept"
             )
-        return encode_ahead(self.scorer, check_documents(documents), progress)
+        return encode_ahead(self.scorer, self._check_given(documents).read, progress)
 
     # --- life cycle -------------------------------------------------------------------------
 
@@ -330,6 +351,7 @@ class Reranker:
         # No lock: a call that is loading goes on, and finds out when it is done.
         self._closed = True
         self._scorers = None
+        self._instructed.clear()
         self._foreign = None
         self._worker.close()
         release_cached_memory()
@@ -362,11 +384,14 @@ class Reranker:
         return f"Reranker({', '.join(f'{name}={value!r}' for name, value in changed)})"
 
     def _ensure_scorers(
-        self, due: Deadline | None = None, *, given_up: bool = False
+        self, due: Deadline | None = None, instruction: str | None = None, *, given_up: bool = False
     ) -> tuple[Scorer, Scorer | None]:
         """Both scorers, or an error: a cascade whose second one cannot be made does not rank.
 
         Loading cannot be stopped; only waiting for another thread that loads ends at a deadline.
+
+        Args:
+            instruction: of the call; None: that of the settings.
         """
         if given_up:
             raise OutOfTime
@@ -377,7 +402,12 @@ class Reranker:
                 self._check_open()
                 self._scorers = found
         self._check_open()
-        check_process(found[0].engine.device)
+        engine = found[0].engine
+        check_process(engine.device)
+        if instruction is None or instruction == self.config.instruction:
+            return found
+        found = self._instructed.get(engine, self.config, instruction)
+        self._check_open()
         return found
 
     def _make_scorers(self) -> tuple[Scorer, Scorer | None]:
@@ -395,3 +425,6 @@ class Reranker:
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError("this Reranker was closed; make a new one")
+
+    def _check_given(self, documents: Sequence[DocumentLike]) -> Given:
+        return check_given(documents, self.config.rank_fields, self.config.rank_fields_format)

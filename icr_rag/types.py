@@ -28,7 +28,7 @@ class Document:
 
 
 #: What `rank` takes as a document: a string, a `Document`, or a mapping with "text" and,
-#: if it has them, "title", "id" (or "_id") and "metadata".
+#: if it has them, "title", "id" (or "_id") and "metadata"; with ``rank_fields`` any mapping.
 DocumentLike = str | Document | Mapping[str, Any]
 
 
@@ -47,7 +47,8 @@ def as_document(value: DocumentLike, index: int) -> Document:
             raise InputError(
                 f"document {index} is a mapping without 'text' "
                 f"(its keys: {brief(', '.join(sorted(map(str, value))), 80) or 'none'}); "
-                "give it a 'text' and, if there is one, a 'title'"
+                "give it a 'text' and, if there is one, a 'title', or set rank_fields to the keys "
+                "to read"
             )
         identifier = value.get("id", value.get("_id"))
         document = Document(
@@ -155,7 +156,8 @@ class Ranking(Sequence[RankedDocument]):
     Attributes:
         hits: the best ``top_n`` documents, best first.
         scores: one float per *input* document, in input order, also for those that ``top_n``
-            cut or a setting left out. Higher is better; along the hits they never rise. Scores are
+            cut or a setting left out. Higher is better; along the hits they never rise, but with
+            ``diversity``, which moves documents and leaves their scores as they are. Scores are
             relative to this query and this list; their unit is the setting ``score_mode``. With
             "explained" they compare with those of other calls, and blank documents have -100;
             "probability" likewise, 0 to 1, and blank documents have 0.

@@ -101,7 +101,7 @@ def test_sorts_go_with_their_frameworks(framework, sort):
 JOINT = {("attention", "listwise"), ("attention", "setwise")}
 LISTWISE = {pair for pair in VALID if pair[1] == "listwise"}
 MEANT_FOR = {
-    "instruction": ("Name the metal that melts first.", JOINT),
+    "instruction": ("Name the metal that melts first.", set(VALID)),
     "double_query": (True, JOINT),
     "order": ("given", JOINT),
     "window": (4, LISTWISE),

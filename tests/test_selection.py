@@ -290,7 +290,6 @@ OWN = [
     {"score_mode": "lift"},
     {"double_query": True},
     {"order": "given"},
-    {"instruction": "question_answering"},
     {"window": 5},
     {"stride": 2},
     {"reading": "calibrated"},
@@ -308,7 +307,16 @@ def test_settings_of_icr_itself_switch_presets_off(settings, text_config):
     assert found.first_stage_weight == 0.0
 
 
-@pytest.mark.parametrize("settings", [{"fusion": "rrf"}, {"top_n": 3}, {"max_document_tokens": 9}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"fusion": "rrf"},
+        {"top_n": 3},
+        {"max_document_tokens": 9},
+        {"instruction": "question_answering"},
+        {"instruction": "Find what refutes this claim."},
+    ],
+)
 def test_other_settings_leave_presets_on(settings):
     assert select(SMOLLM2, **settings).weights == select(SMOLLM2).weights
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny import byte_tokenizer, tiny_model
 from torch.nn import functional
 
-from icr_rag import Reranker, RerankerConfig
+from icr_rag import Document, Reranker, RerankerConfig
 from icr_rag.errors import ConfigError
 from icr_rag.method import KEPT
 from icr_rag.methods import BUILT_IN, SPECIAL
@@ -27,6 +27,10 @@ DOCUMENTS = [
     "Copper conducts heat well.",
     "The shop opens at nine.",
 ]
+GIVEN = [
+    Document(text, metadata={"number": number, "tags": ["a", number]})
+    for number, text in enumerate(DOCUMENTS)
+]
 SCORES = [0.1, 0.9, 0.3, 0.2, 0.8, 0.4]
 
 #: Setting -> another value than the default.
@@ -40,10 +44,12 @@ OTHERS = {
     "states_dir": "", "states_dtype": "int8", "cascade": 3, "cascade_framework": "pointwise",
     "top_n": 2, "score_mode": "rank", "score_threshold": 1e6, "fusion": "rrf",
     "fusion_weight": 0.1, "near_duplicates": 0.5, "min_answerable": 1.0, "deadline_ms": 1e-9,
+    "rank_fields": ("number", "tags", "text"), "rank_fields_format": "yaml", "diversity": 1.0,
 }  # fmt: skip
 #: What a setting needs beside it, to mean something at all.
 BESIDE = {
     "stride": {"window": 4},
+    "rank_fields_format": {"rank_fields": ("number", "tags", "text")},
     "cascade_framework": {"cascade": 3},
     "fusion_weight": {"fusion": "rrf"},
 }
@@ -124,7 +130,7 @@ def outcome(fields):
         with Reranker.from_model(tiny_model("llama"), byte_tokenizer(), **fields) as reranker:
             shown = [len(passes)]
             for _ in range(2):
-                ranking = reranker.rank(QUERY, DOCUMENTS, retrieval_scores=SCORES)
+                ranking = reranker.rank(QUERY, GIVEN, retrieval_scores=SCORES)
                 usage = ranking.usage
                 shown += [
                     [hit.index for hit in ranking], ranking.scores, usage.tokens, usage.windows,

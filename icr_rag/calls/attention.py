@@ -6,29 +6,30 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from icr_rag.arguments import check_documents, check_query
+from icr_rag.arguments import check_query
 from icr_rag.calls.candidates import Candidates
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import InputError, PromptTooLongError
 from icr_rag.scoring.base import Scorer
 from icr_rag.scoring.joint_attention import JointAttentionScorer
-from icr_rag.types import AttentionReading, DocumentLike, Span
+from icr_rag.types import AttentionReading, Document, Span
 
 
 def read_attention(
     make_scorer: Callable[[], Scorer],
     config: RerankerConfig,
     query: str,
-    documents: Sequence[DocumentLike],
+    documents: Sequence[Document],
 ) -> AttentionReading:
     """See `icr_rag.Reranker.read_attention`.
 
     Args:
         make_scorer: called once the input is found to be in order, for it may load the model.
         config: the reranker's.
+        documents: what the model reads of each.
     """
     check_query(query)
-    given = check_documents(documents)
+    given = documents
     if not any(document.content.strip() for document in given):
         raise InputError("read_attention needs at least one document that is not blank")
     scorer = make_scorer()

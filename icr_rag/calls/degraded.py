@@ -58,16 +58,29 @@ def given_order(
     score = UNREAD if config.score_mode == "explained" else 0.0
     count = len(documents)
     plain = Scored([*readable, *blank], [score] * count, [-1] * count, unscored=frozenset(readable))
-    left_out = [] if config.near_duplicates is None else [NOT_COMPARED]
-    if config.min_answerable is not None:
-        left_out.append(NOT_JUDGED)
+    left_out = [NOT_COMPARED] if compares_texts(config) else []
+    left_out += left_out_of(config, compared=False)
     return present(plain, documents, config, compare=False), len(blank), left_out
 
 
-#: Near-duplicates are found by a look at all texts, which takes time too.
-NOT_COMPARED = "near-duplicates were not looked for"
-#: Only a whole list says whether it has an answer.
-NOT_JUDGED = "whether anything answers was not judged"
+def compares_texts(config: RerankerConfig) -> bool:
+    """Whether texts are compared with each other at last, which takes time too."""
+    return config.near_duplicates is not None or config.diversity is not None
+
+
+def left_out_of(config: RerankerConfig, *, compared: bool = True) -> list[str]:
+    """What only a whole list allows, as clauses.
+
+    Args:
+        compared: whether texts were compared; if not, that is said already.
+    """
+    judged = [] if config.min_answerable is None else ["whether anything answers was not judged"]
+    spread = ["diversity was left aside"] if compared and config.diversity is not None else []
+    return [*judged, *spread]
+
+
+#: That there was no time for it, as a clause.
+NOT_COMPARED = "texts were not compared with each other"
 
 
 def unscored_usage(due: Deadline, scored: Scored) -> Usage:

@@ -79,7 +79,7 @@ def nothing_scored(config: RerankerConfig, request: Request, why: str | None = N
         request: one that has a deadline.
         why: what took the time, as a clause; None: waiting for others, if anything.
     """
-    scored, blank, left_out = given_order(request.documents, config)
+    scored, blank, left_out = given_order(request.read, config)
     due = request.due or Deadline(0.0, request.clock)
     if why is None:
         why = waited(due, due.elapsed)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from icr_rag.calls.candidates import Candidates
 from icr_rag.calls.cascade import read_again
-from icr_rag.calls.degraded import NOT_COMPARED, NOT_JUDGED, sentence
+from icr_rag.calls.degraded import NOT_COMPARED, compares_texts, left_out_of, sentence
 from icr_rag.calls.request import Request
 from icr_rag.config import RerankerConfig
 from icr_rag.config_scores import counts_first_stage
@@ -50,6 +50,7 @@ def rank(
     seconds_to_load: float,
     why: str = "",
     answered: Scorer | None = None,
+    top_n: int | None = None,
 ) -> Ranked:
     """Encode, rank, combine with the first stage, read the best again, present.
 
@@ -65,7 +66,7 @@ def rank(
         OutOfTime: if there is not even time to tokenise.
     """
     started = time.perf_counter()
-    query, documents, due = request.query, request.documents, request.due
+    query, documents, due = request.query, request.read, request.due
     before = evictions(scorer)
     cost = Cost()
     left_out: list[str] = []
@@ -76,7 +77,7 @@ def rank(
 
     with ExitStack() as timing:
         timing.enter_context(timed(own_time(scorer)))
-        if due is not None and config.near_duplicates is not None:
+        if due is not None and compares_texts(config):
             timing.enter_context(due.keep_back(expected(_COMPARE, characters)))
         with step(_PROMPT, characters):
             candidates = Candidates(scorer, query, documents)
@@ -113,12 +114,12 @@ def rank(
         # Of a part of the list nobody can say whether the rest has an answer.
         likely = None if spread.unscored else scorer.judge.answerable(ranked.scores)
         spread = replace(spread, scores=shown, answerable=likely)
-    if spread.unscored and config.min_answerable is not None:
-        left_out.append(NOT_JUDGED)
+    if spread.unscored:
+        left_out += left_out_of(config)
     try:
-        compares = None if config.near_duplicates is None else own_time(scorer)
+        compares = own_time(scorer) if compares_texts(config) else None
         with timed(compares), step(_COMPARE, characters):
-            scored = present(spread, documents, config)
+            scored = present(spread, documents, config, request.top_n)
     except OutOfTime:
         left_out.append(NOT_COMPARED)
         scored = present(spread, documents, config, compare=False)

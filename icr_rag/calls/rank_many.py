@@ -9,12 +9,13 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from icr_rag.arguments import check_documents, check_query
+from icr_rag.arguments import check_query
 from icr_rag.calls.candidates import Candidates
 from icr_rag.calls.in_time import turn
 from icr_rag.config import RerankerConfig
 from icr_rag.deadline import Deadline, OutOfTime, Timing, deadline, step, timed
-from icr_rag.errors import brief
+from icr_rag.errors import InputError, brief
+from icr_rag.fields import Given
 from icr_rag.scoring.base import (
     AnswersTogether,
     Cost,
@@ -37,9 +38,9 @@ _TOGETHER = "together"
 def rank_lists(
     config: RerankerConfig,
     make_scorer: Callable[[Deadline | None], Scorer],
-    rank: Callable[[str, list[Document], Scorer | None, Deadline | None], Ranking],
+    rank: Callable[[str, Given, Scorer | None, Deadline | None], Ranking],
     queries: Sequence[str],
-    lists: Sequence[Sequence[DocumentLike]],
+    given: Sequence[Given],
     start: Callable[[float], Deadline | None],
 ) -> list[Ranking]:
     """A ranking per query.
@@ -49,12 +50,11 @@ def rank_lists(
         make_scorer: gives its scorer; may load the model.
         rank: ranks for one query with a scorer, None for the reranker's own, until a deadline.
         queries: as many as ``lists``.
-        lists: documents of each query.
+        given: documents of each query.
         start: begins the deadline of a query of which so many seconds are gone; None: it has none.
     """
-    given = [check_documents(documents) for documents in lists]
     rankings: dict[int, Ranking] = {}
-    for places in _same_contents(given):
+    for places in _same_contents([own.read for own in given]):
         scorer: Scorer | None = None
         gone = 0.0
         # Without the scores that it needs, each call says so by itself.
@@ -63,7 +63,7 @@ def rank_lists(
             due = start(0.0)
             try:
                 with timed_for(make_scorer(due), due) as own:
-                    scorer = answer_together(own, config, asked, given[places[0]])
+                    scorer = answer_together(own, config, asked, given[places[0]].read)
             except OutOfTime:
                 # Each for itself, with what time is left of its own.
                 pass
@@ -78,6 +78,16 @@ def rank_lists(
         for place in places:
             rankings[place] = rank(queries[place], given[place], scorer, start(gone))
     return [rankings[place] for place in range(len(queries))]
+
+
+def check_lists(queries: Sequence[str], lists: Sequence[Sequence[DocumentLike]]) -> None:
+    """Raise `InputError` unless there is one list of documents per query."""
+    if isinstance(queries, str) or len(queries) != len(lists):
+        count = "one string" if isinstance(queries, str) else f"{len(queries)} queries"
+        raise InputError(
+            f"rank_many got {count} and {len(lists)} document lists; it takes one "
+            "list of documents per query"
+        )
 
 
 def _same_contents(lists: Sequence[list[Document]]) -> Iterator[list[int]]:

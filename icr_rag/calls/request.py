@@ -6,9 +6,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from icr_rag.arguments import RetrievalScores, check_deadline, check_documents, check_top_n
+from icr_rag.arguments import RetrievalScores, check_deadline, check_instruction, check_top_n
 from icr_rag.config import RerankerConfig
 from icr_rag.deadline import Clock, Deadline, begun
+from icr_rag.fields import check_given
 from icr_rag.types import Document, DocumentLike
 
 
@@ -24,6 +25,8 @@ class Request:
         due: when the answer is; None: there is no deadline.
         clock: by which work is measured.
         given_up: whether there is no time left to even begin.
+        instruction: checked; None: that of the settings.
+        fields: what the model reads of each document where that is not the document as it is.
     """
 
     query: str
@@ -33,6 +36,8 @@ class Request:
     due: Deadline | None = None
     clock: Clock = time.perf_counter
     given_up: bool = False
+    instruction: str | None = None
+    fields: Sequence[Document] | None = None
 
     @classmethod
     def of(
@@ -44,18 +49,34 @@ class Request:
         top_n: int | None,
         retrieval_scores: RetrievalScores | None,
         deadline_ms: float | None,
+        instruction: str | None,
     ) -> Request:
         """What a caller gave, and what the configuration says where nothing was.
 
         Raises:
-            InputError: for documents, a ``top_n`` or a ``deadline_ms`` that cannot be.
+            InputError: for documents, a ``top_n``, a ``deadline_ms`` or an ``instruction`` that
+                cannot be.
         """
         # First of all, for the time that checks take counts.
         due = begun(check_deadline(deadline_ms, config.deadline_ms), clock)
-        given, most = check_documents(documents), check_top_n(top_n, config.top_n)
-        return cls(query, given, most, retrieval_scores, due, clock)
+        given = check_given(documents, config.rank_fields, config.rank_fields_format)
+        return cls(
+            query,
+            given.documents,
+            check_top_n(top_n, config.top_n),
+            retrieval_scores,
+            due,
+            clock,
+            instruction=check_instruction(instruction),
+            fields=given.read,
+        )
 
     @property
     def answered(self) -> bool:
         """Whether somebody was given another answer already, so that nobody sees this one."""
         return self.due is not None and self.due.abandoned and not self.given_up
+
+    @property
+    def read(self) -> Sequence[Document]:
+        """What the model reads of each document."""
+        return self.documents if self.fields is None else self.fields

@@ -36,7 +36,7 @@ class Question:
     candidates: list[Document]
 
 
-@with_reranker_options(without=("top_n",), fusion="none")
+@with_reranker_options(without=("top_n", "rank_fields", "rank_fields_format"), fusion="none")
 def demo(config: RerankerConfig) -> None:
     """Re-rank a small corpus with the embedded model, and show before and after.
 

@@ -23,7 +23,7 @@ _COLUMNS = (
 )
 _LEFT_OUT = ("top_n", "score_threshold", "min_answerable", "near_duplicates", "on_error",
              "fusion", "fusion_weight", "score_mode", "sort", "sort_top", "set_size", "cascade",
-             "cascade_framework")  # fmt: skip
+             "cascade_framework", "diversity")  # fmt: skip
 
 
 @with_reranker_options(without=_LEFT_OUT, document_states="independent")
@@ -33,7 +33,8 @@ def encode(
         list[str] | None,
         typer.Argument(
             help="Documents: text files (one document each), .jsonl files with 'text', 'title', "
-            "'id'; '-' or none: standard input, JSONL or one document a line."
+            "'id', or with --rank-fields any keys; '-' or none: standard input, JSONL or one "
+            "document a line."
         ),
     ] = None,
 ) -> None:
@@ -47,7 +48,7 @@ def encode(
     """
     if config.states_dir is None:
         raise ConfigError("encode needs --states-dir DIR, the folder where states are kept")
-    documents = read_documents(files or [])
+    documents = read_documents(files or [], any_fields=config.rank_fields is not None)
     with Reranker(config) as reranker:
         prepare(reranker)
         with Progress(*_COLUMNS, console=messages) as progress:

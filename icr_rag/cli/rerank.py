@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from icr_rag import Document, Ranking, Reranker, RerankerConfig
+from icr_rag import Ranking, Reranker, RerankerConfig
 from icr_rag.cli.console import (
     note,
     one_line,
@@ -19,7 +19,7 @@ from icr_rag.cli.console import (
     write,
     write_json,
 )
-from icr_rag.cli.documents import read_documents
+from icr_rag.cli.documents import identifiers, read_documents
 from icr_rag.cli.options import with_reranker_options
 from icr_rag.document_files import read_text
 from icr_rag.errors import DataError
@@ -43,7 +43,8 @@ def rerank(
         list[str] | None,
         typer.Argument(
             help="Documents, best first: text files (one document each), .jsonl files with "
-            "'text', 'title', 'id'; '-' or none: standard input, JSONL or one document a line."
+            "'text', 'title', 'id', or with --rank-fields any keys; '-' or none: standard input, "
+            "JSONL or one document a line."
         ),
     ] = None,
     query_file: Annotated[
@@ -81,9 +82,10 @@ def rerank(
         raise typer.BadParameter(
             "none given; it is the first argument, or comes with --query-file", param_hint="query"
         )
-    documents = read_documents(paths)
+    documents = read_documents(paths, any_fields=config.rank_fields is not None)
+    ids = identifiers(documents)
     # A long ranking must not be thrown away for an id that cannot be written.
-    names = _trec_names(query_id, documents) if output is Format.trec else []
+    names = _trec_names(query_id, ids) if output is Format.trec else []
 
     with working(f"ranking {len(documents)} documents with {config.model}"):
         quiet_bars(config)
@@ -99,7 +101,7 @@ def rerank(
             write(f"{query_id} Q0 {names[hit.index]} {rank} {score} icr_rag\n")
     else:
         _write_text(ranking)
-    _write_notes(ranking, documents, output)
+    _write_notes(ranking, ids, output)
 
 
 def as_json(ranking: Ranking) -> dict[str, object]:
@@ -133,15 +135,14 @@ def as_json(ranking: Ranking) -> dict[str, object]:
     }
 
 
-def _trec_names(query_id: str, documents: list[Document]) -> list[str]:
+def _trec_names(query_id: str, ids: list[str | None]) -> list[str]:
     """Each document's id, or its position (from 0) if it has none.
 
     Raises:
         DataError: if an id cannot stand in a TREC run.
     """
     names = [
-        str(index) if document.id is None else document.id
-        for index, document in enumerate(documents)
+        str(index) if identifier is None else identifier for index, identifier in enumerate(ids)
     ]
     for name in [query_id, *names]:
         if not name or len(name.split()) != 1 or name != name.strip():
@@ -185,11 +186,11 @@ def _write_text(ranking: Ranking) -> None:
     console.print(table)
 
 
-def _write_notes(ranking: Ranking, documents: list[Document], output: Format) -> None:
+def _write_notes(ranking: Ranking, ids: list[str | None], output: Format) -> None:
     """What the reader of the ranking must know, on standard error."""
-    if not documents:
+    if not ids:
         note("no documents were given")
-    if ranking.abstained and documents:
+    if ranking.abstained and ids:
         likely = "unknown" if ranking.answerable is None else f"{ranking.answerable:.3f}"
         note(f"nothing is shown: the list answers with probability {likely}, below min_answerable")
     if ranking.degraded is not None:
@@ -197,9 +198,9 @@ def _write_notes(ranking: Ranking, documents: list[Document], output: Format) ->
     if ranking.usage.query_truncated:
         note("the query was cut to max_query_tokens")
     if ranking.usage.truncated:
-        cut = [documents[index].id or f"number {index + 1}" for index in ranking.usage.truncated]
+        cut = [ids[index] or f"number {index + 1}" for index in ranking.usage.truncated]
         shown = ", ".join(one_line(name) for name in cut[:5]) + (", ..." if len(cut) > 5 else "")
-        note(f"{len(cut)} of {len(documents)} documents were cut to fit: {shown}")
+        note(f"{len(cut)} of {len(ids)} documents were cut to fit: {shown}")
     if output is Format.text and not ranking.comparable:
         note(
             "read in several windows: the order holds, but scores of different windows do not "

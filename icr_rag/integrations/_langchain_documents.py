@@ -7,8 +7,10 @@ from typing import Any
 
 from langchain_core.documents import Document
 
+from icr_rag.config import RerankerConfig
 from icr_rag.errors import InputError
 from icr_rag.integrations._told import Told
+from icr_rag.types import Document as Given
 from icr_rag.types import DocumentLike, Ranking
 
 #: Metadata key of the score.
@@ -17,14 +19,25 @@ RELEVANCE_SCORE = "relevance_score"
 RERANK_ERROR = "rerank_error"
 
 
-def texts(documents: Sequence[Document | DocumentLike]) -> Sequence[DocumentLike]:
-    """LangChain documents as their text; whatever else as it is, for `Reranker` to judge."""
+def texts(
+    documents: Sequence[Document | DocumentLike], config: RerankerConfig
+) -> Sequence[DocumentLike]:
+    """LangChain documents as their text, with their metadata where the settings name fields;
+    whatever else as it is, for `Reranker` to judge."""
     if isinstance(documents, (str, bytes)) or not isinstance(documents, Sequence):
         return documents
+    if config.rank_fields is not None:
+        return [_with_fields(document) for document in documents]
     return [
         document.page_content if hasattr(document, "page_content") else document
         for document in documents
     ]
+
+
+def _with_fields(document: Document | DocumentLike) -> DocumentLike:
+    if not isinstance(document, Document):
+        return document
+    return Given(document.page_content, id=document.id, metadata=document.metadata)
 
 
 def retrieval_scores(

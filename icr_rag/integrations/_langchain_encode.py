@@ -43,5 +43,5 @@ class ICREncode(BaseDocumentTransformer):
         self, documents: Sequence[Document], **kwargs: object
     ) -> Sequence[Document]:
         """Encode what is not stored yet; the documents as they are."""
-        self.reranker.encode(texts(documents))
+        self.reranker.encode(texts(documents, self.reranker.config))
         return documents

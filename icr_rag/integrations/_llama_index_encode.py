@@ -15,7 +15,7 @@ from llama_index.core.schema import (
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import InputError
 from icr_rag.integrations._config import named_errors, resolve_reranker
-from icr_rag.integrations._llama_index_nodes import check_node, texts_of
+from icr_rag.integrations._llama_index_nodes import check_mode, check_node, documents_of
 from icr_rag.reranker import Reranker
 
 
@@ -53,6 +53,7 @@ class ICREncode(TransformComponent):
         if reranker is None and config is None:
             fields = {"document_states": "independent", **fields}
         ready = resolve_reranker(reranker, config, fields)
+        check_mode(ready.config, metadata_mode)
         with named_errors():
             super().__init__(config=ready.config, metadata_mode=metadata_mode)
         self._reranker = ready
@@ -73,5 +74,5 @@ class ICREncode(TransformComponent):
         for index, node in enumerate(nodes):
             check_node(node, index)
         scored = [NodeWithScore(node=node) for node in nodes]
-        self._reranker.encode(texts_of(scored, self.metadata_mode))
+        self._reranker.encode(documents_of(scored, self.metadata_mode, self.config)[0])
         return nodes

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 
-from icr_rag.errors import InputError, shown
+from icr_rag.config import RerankerConfig
+from icr_rag.errors import ConfigError, InputError, shown
+from icr_rag.fields import check_given
 from icr_rag.integrations._told import Told
-from icr_rag.types import Ranking
+from icr_rag.types import Document, Ranking
 
 #: Metadata key of the first stage's score, with ``keep_retrieval_score``.
 RETRIEVAL_SCORE = "retrieval_score"
@@ -111,6 +113,39 @@ def texts_of(nodes: Sequence[NodeWithScore], mode: MetadataMode) -> list[str]:
     return texts
 
 
+def check_mode(config: RerankerConfig, mode: MetadataMode) -> None:
+    """Raise `ConfigError` where both ``metadata_mode`` and ``rank_fields`` say what is read."""
+    if config.rank_fields is not None and mode != MetadataMode.EMBED:
+        raise ConfigError(
+            f"metadata_mode={mode.value!r} and rank_fields={config.rank_fields} both say which "
+            "metadata the model reads; leave out one of them"
+        )
+
+
+def documents_of(
+    nodes: Sequence[NodeWithScore], mode: MetadataMode, config: RerankerConfig
+) -> tuple[Sequence[str | Document], list[bool]]:
+    """The documents that nodes are to `Reranker`, and which of them have nothing to read.
+
+    As `texts_of`; with ``rank_fields`` text and metadata by themselves, of which the fields are
+    taken. A name goes before what the node says of its metadata.
+    """
+    if config.rank_fields is None:
+        texts = texts_of(nodes, mode)
+        return texts, [not text for text in texts]
+    check_mode(config, mode)
+    documents = [
+        Document(
+            scored.node.get_content(metadata_mode=MetadataMode.NONE),
+            id=scored.node.node_id,
+            metadata=scored.node.metadata,
+        )
+        for scored in nodes
+    ]
+    read = check_given(documents, config.rank_fields, config.rank_fields_format).read
+    return documents, [not document.content.strip() for document in read]
+
+
 def unranked_nodes(
     nodes: Sequence[NodeWithScore], error: str, top_n: int | None
 ) -> list[NodeWithScore]:
@@ -138,7 +173,7 @@ def ranked_nodes(
     order; a threshold does not drop them. Where nothing answers there is nothing to see beside it.
 
     Args:
-        ranking: of all nodes, not cut to ``top_n`` yet.
+        ranking: of all nodes; its hits are at least the best ``top_n``.
         keep_retrieval_score, told: what to write into metadata.
     """
     if ranking.error is not None:

@@ -14,6 +14,7 @@ from icr_rag.errors import ConfigError, InputError, require
 from icr_rag.integrations._call import RankArguments
 from icr_rag.integrations._config import Makers, resolve_reranker
 from icr_rag.reranker import Reranker
+from icr_rag.types import Document as Given
 from icr_rag.types import Ranking
 
 require("haystack", "haystack", "icr_rag.integrations.haystack")
@@ -39,7 +40,8 @@ class ICRRanker(Makers):
         reranker: a ready `Reranker`; else one is made from the settings.
         config: settings as an object or mapping.
         top_k: how many documents to return; None: all.
-        meta_fields_to_embed: meta fields that the model reads before the text.
+        meta_fields_to_embed: meta fields that the model reads before the text; not beside
+            ``rank_fields``, which take names of meta fields, "title" and "text".
         embedding_separator: what stands between them.
         device: as in `RerankerConfig`, or a Haystack ``ComponentDevice``. None: the settings'.
         **fields: any field of `RerankerConfig` (model, layers, device, ...).
@@ -64,6 +66,11 @@ class ICRRanker(Makers):
         if "top_n" in fields:
             raise ConfigError(f"top_n={fields['top_n']!r}: Haystack's name for it is top_k")
         self._reranker = resolve_reranker(reranker, config, fields)
+        if meta_fields_to_embed and self._reranker.config.rank_fields is not None:
+            raise ConfigError(
+                f"meta_fields_to_embed={meta_fields_to_embed} and rank_fields="
+                f"{self._reranker.config.rank_fields} both say what the model reads; leave out one"
+            )
         self._shared = reranker is not None
         self._warm = False
         self.top_k = check_top_n(top_k, None, "top_k")
@@ -147,10 +154,16 @@ class ICRRanker(Makers):
         count = check_top_n(top_k, self.top_k, "top_k")
         return {
             "query": query,
-            "documents": [self._text(document) for document in documents],
+            "documents": [self._read(document) for document in documents],
             "top_n": len(documents) if count is None else count,
             "retrieval_scores": [document.score for document in documents],
         }
+
+    def _read(self, document: Document) -> str | Given:
+        if self._reranker.config.rank_fields is None:
+            return self._text(document)
+        text = "" if document.content is None else document.content
+        return Given(text, id=document.id, metadata=document.meta)
 
     def _text(self, document: Document) -> str:
         if not isinstance(document.content, str):

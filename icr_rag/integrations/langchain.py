@@ -191,18 +191,22 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         query: str,
         *,
         top_n: int | None = -1,
+        instruction: str | None = None,
     ) -> list[dict[str, Any]]:
         """Positions and scores, best first: ``[{"index": 2, "relevance_score": 0.7}, ...]``.
 
         Args:
-            documents: LangChain documents, strings, or mappings with "text" (and "title").
+            documents: LangChain documents, strings, or mappings with "text" (and "title"); with
+                ``rank_fields`` any mappings.
             query: not blank.
             top_n: how many results; None: all; -1: this adapter's ``top_n``.
+            instruction: for this call, as the setting; None: the setting.
 
         A failure that was let through is in each result as "rerank_error", what
         ``report_truncation`` and ``report_answerable`` tell as in metadata.
         """
-        ranking = self._reranker.rank(**self._arguments(documents, query, top_n))
+        arguments = self._arguments(documents, query, top_n)
+        ranking = self._reranker.rank(**arguments, instruction=instruction)
         return results(ranking, self._told(ranking))
 
     async def arerank(
@@ -211,9 +215,11 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         query: str,
         *,
         top_n: int | None = -1,
+        instruction: str | None = None,
     ) -> list[dict[str, Any]]:
         """`rerank` without blocking the event loop."""
-        ranking = await self._reranker.arank(**self._arguments(documents, query, top_n))
+        arguments = self._arguments(documents, query, top_n)
+        ranking = await self._reranker.arank(**arguments, instruction=instruction)
         return results(ranking, self._told(ranking))
 
     def _compress(self, documents: list[Document], query: str) -> list[Document]:
@@ -236,7 +242,9 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         """What `Reranker.rank` is to be called with."""
         if isinstance(top_n, int) and top_n == -1:
             top_n = self.top_n
-        given = check_documents(texts(documents))
+        given = texts(documents, self.config)
+        if self.config.rank_fields is None or not isinstance(given, Sequence):
+            given = check_documents(given)
         return {
             "query": query,
             "documents": given,

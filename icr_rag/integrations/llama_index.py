@@ -35,10 +35,11 @@ from icr_rag.integrations._llama_index_nodes import (  # noqa: E402
     RERANK_ERROR,
     RETRIEVAL_SCORE,
     check_bundle,
+    check_mode,
     check_nodes,
     clean_tool_query,
+    documents_of,
     ranked_nodes,
-    texts_of,
     unranked_nodes,
 )
 from icr_rag.integrations._told import (  # noqa: E402
@@ -84,7 +85,7 @@ class ICRRerank(Makers, BaseNodePostprocessor):
         config: settings as an object or mapping.
         top_n: how many nodes to return; None: all.
         metadata_mode: which metadata the model reads with a node's text. The default is what is
-            embedded, as in LlamaIndex's own rerankers.
+            embedded, as in LlamaIndex's own rerankers. With ``rank_fields`` these say it.
         keep_retrieval_score: keep the score that a node came with in its metadata as
             "retrieval_score", hidden from embedders and LLMs. The node is then a copy.
         report_truncation: write ``"truncated": True`` into the metadata of nodes of which the
@@ -144,6 +145,7 @@ class ICRRerank(Makers, BaseNodePostprocessor):
         **fields: object,
     ) -> None:
         ready = resolve_reranker(reranker, config, fields)
+        check_mode(ready.config, metadata_mode)
         own = {} if callback_manager is None else {"callback_manager": callback_manager}
         with named_errors():
             super().__init__(
@@ -258,14 +260,13 @@ class ICRRerank(Makers, BaseNodePostprocessor):
         query = query_bundle.query_str
         if self._query_transform is not None:
             query = self._query_transform(query)
-        texts = texts_of(nodes, self.metadata_mode)
+        documents, unread = documents_of(nodes, self.metadata_mode, self.config)
         # A node without text is not read, whether it came with a score or not.
-        scores = [node.score if text else 0.0 for node, text in zip(nodes, texts, strict=True)]
+        scores = [0.0 if bare else own.score for own, bare in zip(nodes, unread, strict=True)]
         return {
             "query": query,
-            "documents": texts,
-            # All: nodes without text have their place behind those that a threshold keeps.
-            "top_n": len(nodes),
+            "documents": documents,
+            "top_n": len(nodes) if self.top_n is None else self.top_n,
             "retrieval_scores": scores,
         }
 

@@ -11,6 +11,7 @@ from icr_rag.config import RerankerConfig
 from icr_rag.errors import InputError, require, shown
 from icr_rag.integrations._config import Makers, resolve_reranker
 from icr_rag.reranker import Reranker
+from icr_rag.types import DocumentLike
 
 require("pyterrier", "pyterrier", "icr_rag.integrations.pyterrier")
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _NEEDED = ("qid", "query", "docno")
 
+#: Column of the scores, with ``diversity``.
+RELEVANCE_SCORE = "relevance_score"
 #: Column of what went wrong, where ``on_error="passthrough"`` let the input order through.
 RERANK_ERROR = "rerank_error"
 
@@ -31,7 +34,10 @@ class ICRRanker(Makers, pt.Transformer):
     A query's candidates are taken in the order of "rank" where the frame has it, else of "score",
     else of their rows. The frame that comes back is new, grouped by query in the order in which
     queries first stand, best first, with new "score" (higher is better, relative to the query) and
-    "rank" (from 0); other columns are kept. If ``on_error="passthrough"`` let a failure through,
+    "rank" (from 0); other columns are kept. With ``diversity``, whose order is not that of the
+    scores, "score" counts down to 1 along the ranks, because PyTerrier sorts by it, and the scores
+    are in "relevance_score". With ``rank_fields`` the model reads columns, "text" being
+    ``text_field``. If ``on_error="passthrough"`` let a failure through,
     a query's results keep their order, with score 0.0 and the reason in "rerank_error".
 
     Args:
@@ -63,7 +69,14 @@ class ICRRanker(Makers, pt.Transformer):
 
     def transform_inputs(self) -> list[list[str]]:
         """The columns needed, for PyTerrier's validation and schematics."""
-        return [[*_NEEDED, self.text_field]]
+        return [list(self._columns())]
+
+    def _columns(self) -> dict[str, None]:
+        """The columns needed, each once."""
+        names = self._reranker.config.rank_fields
+        fields = ("text",) if names is None else names
+        read = (self.text_field if name == "text" else name for name in fields)
+        return dict.fromkeys([*_NEEDED, *read])
 
     def transform(self, inp: pandas.DataFrame) -> pandas.DataFrame:
         """The re-ranked frame.
@@ -76,7 +89,7 @@ class ICRRanker(Makers, pt.Transformer):
 
         if not isinstance(inp, pandas.DataFrame):
             raise InputError(f"the input is a {type(inp).__name__}; give a pandas.DataFrame")
-        missing = [name for name in (*_NEEDED, self.text_field) if name not in inp.columns]
+        missing = [name for name in self._columns() if name not in inp.columns]
         if missing:
             raise InputError(
                 f"the frame lacks the columns {', '.join(missing)} (it has "
@@ -112,15 +125,28 @@ class ICRRanker(Makers, pt.Transformer):
             )
         ranking = self._reranker.rank(
             queries[0],
-            ["" if _missing(text) else text for text in part[self.text_field]],
+            self._documents(part),
             retrieval_scores=part["score"].tolist() if "score" in part.columns else None,
         )
         ranked = part.iloc[[hit.index for hit in ranking]].copy()
         ranked["score"] = [hit.score for hit in ranking]
+        if self._reranker.config.diversity is not None and ranking.error is None:
+            ranked[RELEVANCE_SCORE] = ranked["score"]
+            ranked["score"] = [float(len(ranked) - place) for place in range(len(ranked))]
         ranked["rank"] = range(len(ranked))
         if ranking.error is not None:
             ranked[RERANK_ERROR] = ranking.error
         return ranked
+
+    def _documents(self, part: pandas.DataFrame) -> list[DocumentLike]:
+        """The texts; where the settings name fields, a mapping of all columns a row."""
+        if self._reranker.config.rank_fields is None:
+            return ["" if _missing(text) else text for text in part[self.text_field]]
+        rows = [
+            {str(name): None if _missing(value) else value for name, value in row.items()}
+            for row in part.to_dict("records")
+        ]
+        return [{**row, "text": row.get(self.text_field)} for row in rows]
 
     def __repr__(self) -> str:
         return f"ICRRanker({self._reranker!r})"

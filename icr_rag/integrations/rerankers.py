@@ -10,6 +10,7 @@ from icr_rag.errors import InputError, require
 from icr_rag.integrations._config import Makers, resolve_reranker, without_first_stage
 from icr_rag.integrations._pairs import check_all_scored
 from icr_rag.reranker import Reranker
+from icr_rag.types import Document as Given
 from icr_rag.types import Ranking
 
 require("rerankers", "rerankers", "icr_rag.integrations.rerankers")
@@ -30,7 +31,8 @@ class ICRRanker(Makers, BaseRanker):  # type: ignore[misc]
 
     Images and others without text are not read, and come last. If ``on_error="passthrough"`` let a
     failure through, documents keep their order, with the reason in ``metadata["rerank_error"]``,
-    and the results have no scores (``has_scores``).
+    and the results have no scores (``has_scores``); nor have they with ``diversity``, so that
+    ``top_k`` goes by rank.
 
     Args:
         model_name_or_path: a decoder-only model: hub name, folder, GGUF file or "smollm2-135m".
@@ -86,7 +88,9 @@ class ICRRanker(Makers, BaseRanker):  # type: ignore[misc]
                 number than documents.
         """
         documents = _documents(docs, doc_ids, metadata)
-        return _results(query, documents, self._reranker.rank(query, _texts(documents)))
+        config = self._reranker.config
+        ranking = self._reranker.rank(query, _texts(documents, config))
+        return _results(query, documents, ranking, config)
 
     async def rank_async(
         self,
@@ -97,7 +101,9 @@ class ICRRanker(Makers, BaseRanker):  # type: ignore[misc]
     ) -> RankedResults:
         """`rank` without blocking the event loop."""
         documents = _documents(docs, doc_ids, metadata)
-        return _results(query, documents, await self._reranker.arank(query, _texts(documents)))
+        config = self._reranker.config
+        ranking = await self._reranker.arank(query, _texts(documents, config))
+        return _results(query, documents, ranking, config)
 
     def as_langchain_compressor(self, k: int = 10) -> LangChainRerank:
         """A LangChain document compressor on this ranker's model; returns ``k`` documents.
@@ -136,11 +142,20 @@ def _documents(
     ]
 
 
-def _texts(documents: Sequence[Document]) -> list[str]:
-    return ["" if document.text is None else document.text for document in documents]
+def _texts(documents: Sequence[Document], config: RerankerConfig) -> list[str | Given]:
+    """Texts; where the settings name fields, with the metadata."""
+    texts = ["" if document.text is None else document.text for document in documents]
+    if config.rank_fields is None:
+        return [*texts]
+    return [
+        Given(text, id=str(document.doc_id), metadata=document.metadata)
+        for text, document in zip(texts, documents, strict=True)
+    ]
 
 
-def _results(query: object, documents: Sequence[Document], ranking: Ranking) -> RankedResults:
+def _results(
+    query: object, documents: Sequence[Document], ranking: Ranking, config: RerankerConfig
+) -> RankedResults:
     results = []
     for place, hit in enumerate(ranking):
         document = documents[hit.index]
@@ -149,7 +164,9 @@ def _results(query: object, documents: Sequence[Document], ranking: Ranking) -> 
         results.append(Result(document=document, score=hit.score, rank=place + 1))
     # A query that was let through may be no string, which theirs must be.
     asked = query if isinstance(query, str) else ""
-    return RankedResults(results=results, query=asked, has_scores=ranking.error is None)
+    # Where there are scores, theirs sorts by them, which is not the order of diversity.
+    scored = ranking.error is None and config.diversity is None
+    return RankedResults(results=results, query=asked, has_scores=scored)
 
 
 def _document(

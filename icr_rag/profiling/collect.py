@@ -12,6 +12,7 @@ from icr_rag.config import RerankerConfig
 from icr_rag.errors import ConfigError
 from icr_rag.evaluation.datasets import Dataset
 from icr_rag.evaluation.harness import Setting, given_order
+from icr_rag.fields import check_given
 from icr_rag.methods import resolve_framework
 from icr_rag.model.reading import READINGS
 from icr_rag.profiling.samples import Sample
@@ -103,7 +104,9 @@ def _read(
     group: str,
 ) -> Sample:
     scorer = reranker.scorer
-    inputs = Candidates(scorer, query, list(documents))
+    config = reranker.config
+    read = check_given(list(documents), config.rank_fields, config.rank_fields_format).read
+    inputs = Candidates(scorer, query, read)
     cost = Cost()
     likelihood: torch.Tensor | None = None
     if isinstance(scorer, MixedScorer):

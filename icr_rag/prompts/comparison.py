@@ -23,21 +23,31 @@ class ComparisonPrompts(Encoder):
         tokenizer: a transformers tokenizer.
         framework: "pairwise", "setwise", "listwise".
         permutation: ask for all labels in order (listwise) instead of for the best.
+        instruction: "retrieval", "question_answering", or a sentence of the user's own, which
+            stands before all else.
     """
 
-    def __init__(self, tokenizer: Any, framework: str, permutation: bool = False) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        framework: str,
+        permutation: bool = False,
+        instruction: str = "retrieval",
+    ) -> None:
         super().__init__(tokenizer)
         self.permutation = permutation
         two = framework == "pairwise"
         header, footer = self.chat_layout()
+        asks = instruction == "question_answering"
+        self._query = "Question" if asks else "Query"
+        self._by = "how well they answer the question" if asks else "their relevance to the query"
         if permutation:
-            opening, self._closing = "Rank the passages below by their relevance to the query", ""
+            opening, self._closing = f"Rank the passages below by {self._by}", ""
         else:
-            kind = "which of the following two passages is more relevant to the query?"
-            opening = "Given the query"
-            self._closing = (
-                kind if two else "which of the following passages is the most relevant one to it?"
-            )
+            opening = f"Given the {self._query.lower()}"
+            self._closing = _asked(two, asks)
+        if instruction not in ("retrieval", "question_answering"):
+            opening = f"{instruction}\n\n{opening}"
         self._header_ids = header + self.encode([f'{opening} "'])[0]
         self._closing_ids = self.encode([f'", {self._closing}' if self._closing else '".'])[0]
         if two:
@@ -105,10 +115,19 @@ class ComparisonPrompts(Encoder):
             return self._end_ids
         first, last = self.encode(
             [
-                '\n\nQuery: "',
-                f'"\nRank the {count} passages above by their relevance to the query. List all '
+                f'\n\n{self._query}: "',
+                f'"\nRank the {count} passages above by {self._by}. List all '
                 "identifiers in descending order of relevance. The output format is [] > [], "
                 "e.g., [2] > [1]. Only respond with the ranking, do not explain.",
             ]
         )
         return [*first, *query_ids, *last]
+
+
+def _asked(two: bool, answers: bool) -> str:
+    """What is asked of two passages, or of several: which is relevant, or which answers."""
+    if two:
+        what = "answers it better?" if answers else "is more relevant to the query?"
+        return f"which of the following two passages {what}"
+    what = "answers it best?" if answers else "is the most relevant one to it?"
+    return f"which of the following passages {what}"

@@ -9,6 +9,12 @@ from icr_rag.prompts.encoding import Encoder
 from icr_rag.prompts.layout import Ids, PromptBatch, Tail
 from icr_rag.types import Span
 
+#: instruction name -> what stands between the passage and the query.
+INSTRUCTIONS = {
+    "retrieval": "\nPlease write a question based on this passage.\nQuestion:",
+    "question_answering": "\nPlease write a question that this passage answers.\nQuestion:",
+}
+
 
 class QueryLikelihoodPrompts(Encoder):
     """``Passage: <document> / Please write a question based on this passage. / Question: <query>``.
@@ -18,14 +24,25 @@ class QueryLikelihoodPrompts(Encoder):
     Args:
         tokenizer: a transformers tokenizer.
         null_query: the content-free query beside the query, for attention; None: none.
+        instruction: a key of `INSTRUCTIONS` or a sentence of the user's own, which stands in
+            place of "Please write a question based on this passage."
+
+    Attributes:
+        stem: tokens between a document and the query that are run with each query. What is kept
+            of a document (`kept`) is the same whatever the instruction.
     """
 
-    def __init__(self, tokenizer: Any, null_query: str | None = None) -> None:
+    def __init__(
+        self, tokenizer: Any, null_query: str | None = None, instruction: str = "retrieval"
+    ) -> None:
         super().__init__(tokenizer)
         self._head_ids = self.start_ids() + self.encode(["Passage:"])[0]
-        self._after_ids = self.encode(
-            ["\nPlease write a question based on this passage.\nQuestion:"]
-        )[0]
+        # What is kept of documents has been behind these words since there were no others.
+        self._kept_after_ids = self.encode([INSTRUCTIONS["retrieval"]])[0]
+        after = INSTRUCTIONS.get(instruction, f"\n{instruction}\nQuery:")
+        self._after_ids = self.encode([after])[0]
+        same = self._after_ids == self._kept_after_ids
+        self.stem = 1 if same else max(1, len(self._after_ids))
         self._null_ids = None if null_query is None else self.encode_query(null_query)
 
     def encode_query(self, query: str) -> list[int]:
@@ -39,7 +56,9 @@ class QueryLikelihoodPrompts(Encoder):
     def overhead(self, query_ids: Ids) -> int:
         """Tokens of a prompt that are not its document."""
         null = len(self._null_ids or ())
-        return len(self._head_ids) + len(self._after_ids) + max(len(query_ids), null)
+        after = len(self._after_ids) + max(len(query_ids), null)
+        # What is kept of a document must fit, too.
+        return len(self._head_ids) + max(after, len(self._kept_after_ids))
 
     def document_cost(self, document_ids: Ids, count: int) -> int:
         """A document's own tokens."""
@@ -61,3 +80,8 @@ class QueryLikelihoodPrompts(Encoder):
     def body(self, document_ids: Ids) -> list[int]:
         """A document and what stands between it and the query."""
         return [*document_ids, *self._after_ids]
+
+    def kept(self, document_ids: Ids) -> list[int]:
+        """What is encoded and kept of a document. `body` without its last ``stem`` tokens is it,
+        or its beginning."""
+        return [*document_ids, *self._kept_after_ids[:-1]]

@@ -8,6 +8,17 @@ from typing import Any
 from icr_rag.prompts.encoding import Encoder
 from icr_rag.prompts.layout import Ids, PromptBatch, Tail
 
+#: instruction name -> what stands before the query, and what is asked of the passage.
+INSTRUCTIONS = {
+    "retrieval": ("\n\nQuery:", "Does the passage answer the query?"),
+    "question_answering": ("\n\nQuestion:", "Does the passage answer the question?"),
+}
+#: instruction name -> the task, as Qwen3-Reranker models were trained with it.
+TASKS = {
+    "retrieval": "Given a web search query, retrieve relevant passages that answer the query",
+    "question_answering": "Given a question, retrieve passages that answer the question",
+}
+
 
 class YesNoPrompts(Encoder):
     """Asks of one document whether it is relevant; ``labels`` are the two answers.
@@ -17,36 +28,41 @@ class YesNoPrompts(Encoder):
         template: "chat", in the model's own format; "qwen3_reranker", the format that
             Qwen3-Reranker models were trained with (its model card, "yes" and "no" after an
             empty thought).
+        instruction: a key of `INSTRUCTIONS` or a sentence of the user's own, which stands before
+            the query; in "qwen3_reranker" behind ``<Instruct>:``.
     """
 
     _SYSTEM = (
         "Judge whether the Document meets the requirements based on the Query and the Instruct "
         'provided. Note that the answer can only be "yes" or "no".'
     )
-    _TASK = "Given a web search query, retrieve relevant passages that answer the query"
 
-    def __init__(self, tokenizer: Any, template: str) -> None:
+    def __init__(self, tokenizer: Any, template: str, instruction: str = "retrieval") -> None:
         super().__init__(tokenizer)
         self._query_first = template == "qwen3_reranker"
         if self._query_first:
             self.labels = ("yes", "no")
+            task = TASKS.get(instruction, instruction)
             header = self.encode_template(
                 f"<|im_start|>system\n{self._SYSTEM}<|im_end|>\n<|im_start|>user\n"
             )
             self._footer_ids = self.encode_template(
                 "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
             )
-            self._header_ids = header + self.encode([f"<Instruct>: {self._TASK}\n<Query>:"])[0]
+            self._header_ids = header + self.encode([f"<Instruct>: {task}\n<Query>:"])[0]
             self._middle_ids = self.encode(["\n<Document>:"])[0]
             self._question_ids: list[int] = []
         else:
             self.labels = ("Yes", "No")
             header, self._footer_ids = self.chat_layout()
             self._header_ids = header + self.encode(["Passage:"])[0]
-            self._middle_ids = self.encode(["\n\nQuery:"])[0]
-            self._question_ids = self.encode(
-                ["\n\nDoes the passage answer the query? Answer with Yes or No."]
-            )[0]
+            own = (
+                f"\n\nInstruction: {instruction}\nQuery:",
+                "Does the passage meet the requirements of the instruction and the query?",
+            )
+            middle, question = INSTRUCTIONS.get(instruction, own)
+            self._middle_ids = self.encode([middle])[0]
+            self._question_ids = self.encode([f"\n\n{question} Answer with Yes or No."])[0]
 
     def encode_query(self, query: str) -> list[int]:
         """Token ids of the query's text."""

@@ -43,7 +43,9 @@ def of_continued(prompts: QueryLikelihoodPrompts) -> dict[str, str]:
 def of_yes_no(config: RerankerConfig, chat_template: object) -> dict[str, str]:
     """Of yes/no: the prompt by its template, because a chat's may write today's date into it."""
     kind = config.yes_no_template
-    return {PROMPT: f"{kind} {digest(chat_template)}" if kind == "chat" else kind}
+    prompt = f"{kind} {digest(chat_template)}" if kind == "chat" else kind
+    own = config.instruction != type(config).model_fields["instruction"].default
+    return {PROMPT: f"{prompt} {digest(config.instruction)}" if own else prompt}
 
 
 def of_heads(

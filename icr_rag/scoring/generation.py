@@ -34,9 +34,11 @@ class GenerationScorer(Scorer):
         self.together = {"pointwise": 1, "setwise": config.set_size}.get(framework, 2)
         with engine.lock:
             self.prompts: YesNoPrompts | ComparisonPrompts = (
-                YesNoPrompts(engine.tokenizer, config.yes_no_template)
+                YesNoPrompts(engine.tokenizer, config.yes_no_template, config.instruction)
                 if framework == "pointwise"
-                else ComparisonPrompts(engine.tokenizer, framework, framework == "listwise")
+                else ComparisonPrompts(
+                    engine.tokenizer, framework, framework == "listwise", config.instruction
+                )
             )
 
     def score_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:

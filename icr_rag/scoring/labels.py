@@ -30,7 +30,9 @@ class LabelLikelihoodScorer(Scorer):
         self.together = config.set_size if framework == "setwise" else 2
         self._labels: dict[int, LabelTokens] = {}
         with engine.lock:
-            self.prompts: ComparisonPrompts = ComparisonPrompts(engine.tokenizer, framework)
+            self.prompts: ComparisonPrompts = ComparisonPrompts(
+                engine.tokenizer, framework, instruction=config.instruction
+            )
 
     def score(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
         """Each document's label as the answer: its log-likelihood, comparable in this window."""

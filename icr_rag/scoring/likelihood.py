@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 
 from icr_rag.config import RerankerConfig
-from icr_rag.model.batch import run_batch
+from icr_rag.model.batch import MakeRunner, run_batch
 from icr_rag.model.engine import Engine
 from icr_rag.prompts.query_likelihood import QueryLikelihoodPrompts
 from icr_rag.prompts.yes_no import YesNoPrompts
@@ -37,7 +37,9 @@ class QueryLikelihoodScorer(Scorer):
     def __init__(self, engine: Engine, config: RerankerConfig, framework: str) -> None:
         super().__init__(engine, config, framework)
         with engine.lock:
-            self.prompts: QueryLikelihoodPrompts = QueryLikelihoodPrompts(engine.tokenizer)
+            self.prompts: QueryLikelihoodPrompts = QueryLikelihoodPrompts(
+                engine.tokenizer, instruction=config.instruction
+            )
             self.states = keep_all_layers(engine, config, self.prompts)
             self.nulls = null_documents(engine, config, self.prompts)
         if self.nulls is not None:
@@ -78,7 +80,7 @@ class QueryLikelihoodScorer(Scorer):
             batch,
             reduce=QueryLogLikelihood(query_ids),
             chunk=self.config.prefill_chunk,
-            keeping=over_states(self.states),
+            keeping=over_kept(self.states, self.prompts, documents),
         )
         count_batch(cost, result.tokens, len(documents), started)
         return torch.stack(result.outputs)
@@ -98,7 +100,9 @@ class YesNoScorer(Scorer):
     def __init__(self, engine: Engine, config: RerankerConfig, framework: str) -> None:
         super().__init__(engine, config, framework)
         with engine.lock:
-            self.prompts: YesNoPrompts = YesNoPrompts(engine.tokenizer, config.yes_no_template)
+            self.prompts: YesNoPrompts = YesNoPrompts(
+                engine.tokenizer, config.yes_no_template, config.instruction
+            )
             self._answers = LabelTokens(self.prompts, self.prompts.labels)
 
     def score_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> list[float]:
@@ -163,7 +167,14 @@ def bodies_of(prompts: QueryLikelihoodPrompts, documents: Sequence[Ids]) -> list
 
     A body's last token is run with the query, because its logits give the query's first token.
     """
-    return [prompts.body(ids)[:-1] for ids in documents]
+    return [prompts.kept(ids) for ids in documents]
+
+
+def over_kept(
+    states: DocumentStates | None, prompts: QueryLikelihoodPrompts, documents: Sequence[Ids]
+) -> MakeRunner | None:
+    """What `run_batch` is to run these documents by: over what is kept of them, if anything is."""
+    return over_states(states, bodies_of(prompts, documents), prompts.stem)
 
 
 def count_batch(cost: Cost, tokens: int, prompts: int, started: float) -> None:

@@ -25,11 +25,10 @@ from icr_rag.prompts.query_likelihood import QueryLikelihoodPrompts
 from icr_rag.scoring.attention import AttentionScorer
 from icr_rag.scoring.base import Cost, Ids
 from icr_rag.scoring.basis import of_continued
-from icr_rag.scoring.likelihood import bodies_of, count_batch
+from icr_rag.scoring.likelihood import bodies_of, count_batch, over_kept
 from icr_rag.scoring.null_documents import as_scores, null_documents
 from icr_rag.states.document_states import DocumentStates
 from icr_rag.states.opening import keep_states
-from icr_rag.states.per_document import over_states
 
 
 class PointwiseAttentionScorer(AttentionScorer):
@@ -40,7 +39,7 @@ class PointwiseAttentionScorer(AttentionScorer):
         with engine.lock:
             # The null query's rows are run only where a reading compares with them.
             self.prompts: QueryLikelihoodPrompts = QueryLikelihoodPrompts(
-                engine.tokenizer, self.compared_null_query
+                engine.tokenizer, self.compared_null_query, config.instruction
             )
             self.states = self._keep_states()
             self.nulls = null_documents(engine, config, self.prompts)
@@ -114,7 +113,7 @@ class PointwiseAttentionScorer(AttentionScorer):
             readings=readings,
             reduce=reduce,
             chunk=self.config.prefill_chunk,
-            keeping=over_states(self.states),
+            keeping=over_kept(self.states, self.prompts, documents),
         )
         count_batch(cost, result.tokens, len(documents), started)
         return result

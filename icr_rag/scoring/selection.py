@@ -106,7 +106,7 @@ def select_heads(config: RerankerConfig, text_config: Any) -> Selection:
 #: heads.
 _ADDED_UP = ("aggregation", "token_mask", "calibration", "null_query")
 #: Settings of ICR's prompt with all documents.
-_JOINT_PROMPT = ("instruction", "double_query", "order", "window", "stride")
+_JOINT_PROMPT = ("double_query", "order", "window", "stride")
 
 
 def _leaves_the_choice(config: RerankerConfig) -> bool:

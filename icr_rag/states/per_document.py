@@ -10,39 +10,46 @@ from transformers.cache_utils import Cache
 
 from icr_rag.model.batch import MakeRunner
 from icr_rag.model.runner import Runner, Task
-from icr_rag.states.document_states import DocumentStates
+from icr_rag.states.document_states import DocumentStates, Ids
 from icr_rag.states.gather import gather_batch
 
 #: Columns held at once, as a multiple of the tokens that may be run at once: few of them are run.
 _WIDER = 4
 
 
-def over_states(states: DocumentStates | None) -> MakeRunner | None:
+def over_states(states: DocumentStates | None, kept: Sequence[Ids], stem: int) -> MakeRunner | None:
     """What `run_batch` is to run a batch by: with these states, or, without any, as ever.
 
     Args:
-        states: made for the batch's head and the layers that are read. Bodies are run up to their
-            last token, each by itself and once, and the rest as a batch of short tails.
+        states: made for the batch's head and the layers that are read.
+        kept: per prompt, what is encoded by itself, once, and kept.
+        stem: the last tokens of every body, at least one, which are run with the tails; what
+            stands before them is what is kept, or its beginning.
     """
-    return None if states is None else partial(StatesRunner, states)
+    return None if states is None else partial(StatesRunner, states, kept, stem)
 
 
 class StatesRunner(Runner):
     """As `Runner`, over states that a `DocumentStates` has or makes.
 
-    The last token of a body is run with the tails, for its logits give the tails' first token.
+    The last token of a body is run with the tails, for its logits give the tails' first token;
+    and so are those before it that depend on the instruction.
     """
 
-    def __init__(self, states: DocumentStates, task: Task, size: int) -> None:
+    def __init__(
+        self, states: DocumentStates, kept: Sequence[Ids], stem: int, task: Task, size: int
+    ) -> None:
         super().__init__(task, size)
         self.states = states
+        self.kept = kept
+        self.stem = stem
         self.encoded = 0
 
     def _head(self) -> Cache:
         return self.states.head()
 
     def _tokens(self) -> int:
-        tail = 1 + len(self.tail_ids)
+        tail = self.stem + len(self.tail_ids)
         return self.encoded + tail * len(self.batch.bodies)
 
     def _groups(self) -> list[list[int]]:
@@ -67,9 +74,11 @@ class StatesRunner(Runner):
         self, head: Cache, members: Sequence[int]
     ) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         # Group by group, so that a long list never has all its states in memory at once.
-        found, run = self.states.states([self.batch.bodies[member][:-1] for member in members])
+        found, run = self.states.states([self.kept[member] for member in members])
         self.encoded += run
-        room = 1 + len(self.tail_ids)
+        lengths = [len(self.batch.bodies[member]) - self.stem for member in members]
+        found = [own.first(length) for own, length in zip(found, lengths, strict=True)]
+        room = self.stem + len(self.tail_ids)
         cache, padding = gather_batch(head, found, room, self.states.in_one_buffer)
         before = len(self.batch.head_ids)
-        return self._finish(cache, members, cache.get_seq_length(), 1, padding, before)
+        return self._finish(cache, members, cache.get_seq_length(), self.stem, padding, before)

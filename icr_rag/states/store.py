@@ -39,6 +39,15 @@ class StoredStates:
         """How many tokens."""
         return int(self.keys[0].shape[-2])
 
+    def first(self, tokens: int) -> StoredStates:
+        """Those of the first tokens, at most all; they depend on no later ones."""
+        if tokens >= self.tokens:
+            return self
+        return StoredStates(
+            tuple(tensor[:, :tokens] for tensor in self.keys),
+            tuple(tensor[:, :tokens] for tensor in self.values),
+        )
+
     def to(self, device: torch.device) -> StoredStates:
         """The same on a device; the very same if they are there."""
         if self.keys[0].device == device:

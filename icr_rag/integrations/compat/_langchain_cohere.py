@@ -11,6 +11,7 @@ from langchain_core.documents import Document
 from pydantic import Field, PrivateAttr, SecretStr
 
 from icr_rag.config import RerankerConfig
+from icr_rag.errors import InputError
 from icr_rag.integrations.langchain import ICRRerank
 from icr_rag.reranker import Reranker
 from icr_rag.types import DocumentLike
@@ -89,6 +90,7 @@ class CohereRerank(ICRRerank):
         model: str | None = None,
         top_n: int | None = -1,
         max_tokens_per_doc: int | None = None,
+        instruction: str | None = None,
     ) -> list[dict[str, Any]]:
         """Positions and scores, best first: ``[{"index": 2, "relevance_score": 0.7}, ...]``.
 
@@ -100,10 +102,16 @@ class CohereRerank(ICRRerank):
             model: another model for this call; it stays loaded with this object.
             top_n: how many results; None: all; below 1: this object's ``top_n``.
             max_tokens_per_doc: longer documents are cut; None: as configured.
+            instruction: for this call, as the setting; None: the setting.
+
+        Raises:
+            InputError: for ``rank_fields`` beside the setting of this name, by which mappings are
+                then read.
         """
         chosen = self._other(model, max_tokens_per_doc)
         count = self.top_n if isinstance(top_n, int) and top_n < 1 else top_n
-        return ICRRerank.rerank(chosen, _readable(documents, rank_fields), query, top_n=count)
+        readable = _readable(documents, rank_fields, self.config)
+        return ICRRerank.rerank(chosen, readable, query, top_n=count, instruction=instruction)
 
     async def arerank(
         self,
@@ -114,12 +122,15 @@ class CohereRerank(ICRRerank):
         model: str | None = None,
         top_n: int | None = -1,
         max_tokens_per_doc: int | None = None,
+        instruction: str | None = None,
     ) -> list[dict[str, Any]]:
         """`rerank` without blocking the event loop."""
         chosen = self._other(model, max_tokens_per_doc)
         count = self.top_n if isinstance(top_n, int) and top_n < 1 else top_n
-        readable = _readable(documents, rank_fields)
-        return await ICRRerank.arerank(chosen, readable, query, top_n=count)
+        readable = _readable(documents, rank_fields, self.config)
+        return await ICRRerank.arerank(
+            chosen, readable, query, top_n=count, instruction=instruction
+        )
 
     def _other(self, model: str | None, tokens: int | None) -> ICRRerank:
         """This object, or one that differs in what a call asks for; it shares the weights."""
@@ -144,9 +155,18 @@ class CohereRerank(ICRRerank):
 
 
 def _readable(
-    documents: Sequence[Document | DocumentLike], rank_fields: Sequence[str] | None
+    documents: Sequence[Document | DocumentLike],
+    rank_fields: Sequence[str] | None,
+    config: RerankerConfig,
 ) -> Sequence[Document | DocumentLike]:
     """Mappings as the YAML text of the fields to be read; whatever else as it is."""
+    if config.rank_fields is not None:
+        if rank_fields is not None:
+            raise InputError(
+                f"rank_fields={list(rank_fields)} of the call comes beside the setting "
+                f"rank_fields={config.rank_fields}; leave out one of them"
+            )
+        return documents
     if isinstance(documents, (str, bytes)) or not isinstance(documents, Sequence):
         return documents
     return [

@@ -1,0 +1,63 @@
+"""Scorers for the instructions of calls, beside those for the instruction of the settings.
+
+A scorer is its prompts: texts as token ids, and, with ``score_mode="explained"``, what documents
+without content gave for the latest queries. Weights belong to the engine, kept document states to
+the store that all scorers of one configuration share, whatever their instruction; both are counted
+there.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from icr_rag.config import RerankerConfig
+from icr_rag.model.forking import Turns
+
+if TYPE_CHECKING:
+    from icr_rag.model.engine import Engine
+    from icr_rag.scoring.base import Scorer
+
+    Scorers = tuple[Scorer, Scorer | None]
+
+#: Instructions whose scorers are kept; the least recently used go first.
+MOST_INSTRUCTIONS = 16
+
+
+class Instructed:
+    """Scorers by instruction, the latest only. Safe under threads."""
+
+    def __init__(self) -> None:
+        #: Held while scorers are looked up or made, which loads nothing.
+        self._turns = Turns()
+        self._known: OrderedDict[str, Scorers] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many instructions have scorers now."""
+        return len(self._known)
+
+    def get(self, engine: Engine, config: RerankerConfig, instruction: str) -> Scorers:
+        """The scorers for an instruction; made on this engine where there are none.
+
+        Args:
+            engine, config: of the reranker, the same in every call.
+            instruction: checked.
+        """
+        from icr_rag.calls.load import scorers_on
+
+        with self._turns.lock:
+            # Should they be let go of meanwhile, what is made now goes with them.
+            known = self._known
+            found = known.get(instruction)
+            if found is None:
+                found = known[instruction] = scorers_on(
+                    engine, config.replace(instruction=instruction)
+                )
+                if len(known) > MOST_INSTRUCTIONS:
+                    known.popitem(last=False)
+            known.move_to_end(instruction)
+            return found
+
+    def clear(self) -> None:
+        """Let go of them. Takes no turn: a call that makes one finds out when it is done."""
+        self._known = OrderedDict()
