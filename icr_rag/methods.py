@@ -126,7 +126,7 @@ BUILT_IN: tuple[Method, ...] = (
         "generation", "listwise", "icr_rag.scoring.generation:GenerationScorer",
         "a permutation, written by the model",
         "1 per window",
-        settings=frozenset(WINDOWS),
+        settings=frozenset(WINDOWS), writes_order=True,
         source="RankGPT (arXiv 2304.09542)", colour="#009070", marker="^",
     ),
     Method(

@@ -24,12 +24,14 @@ class Scored:
         scores: one float per input position; higher is better, never rising along ``order``.
         groups: one integer per input position; scores compare within a group, -1 is unread.
         duplicates: a near-duplicate's position -> that of the better document that it repeats.
+        passages: position of a document that was split -> where its best passage is in its text.
     """
 
     order: list[int]
     scores: list[float]
     groups: list[int]
     duplicates: Mapping[int, int] = field(default_factory=dict)
+    passages: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
 
 def present(scored: Scored, documents: Sequence[Document], config: RerankerConfig) -> Scored:
@@ -100,7 +102,7 @@ def make_ranking(
     """
     kept = scored.order if top_n is None else scored.order[:top_n]
     scores = tuple(float(score) for score in scored.scores)
-    hits = tuple(RankedDocument(i, scores[i], documents[i]) for i in kept)
+    hits = tuple(RankedDocument(i, scores[i], documents[i], scored.passages.get(i)) for i in kept)
     return Ranking(hits, scores, tuple(scored.groups), usage, dict(scored.duplicates), error)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from icr_rag.arguments import (
     RetrievalScores,
     check_documents,
+    check_max_tokens,
     check_query,
     check_retrieval_scores,
     check_top_n,
@@ -124,6 +125,7 @@ class Reranker:
         top_n: int | None = None,
         *,
         retrieval_scores: RetrievalScores | None = None,
+        max_tokens_per_doc: int | None = None,
     ) -> Ranking:
         """Rank ``documents`` for ``query``.
 
@@ -135,6 +137,9 @@ class Reranker:
             retrieval_scores: the first stage's, one per document, higher is better; a list, array
                 or tensor. How they count, the setting ``fusion`` says: "weighted" needs them, the
                 others go by the order of ``documents`` where there are none, or one lacks.
+            max_tokens_per_doc: most tokens of a document that this call reads, its title counted;
+                the rest is cut, as by the setting ``max_document_tokens``, the smaller of the two
+                counting, and ``usage.truncated`` says of which.
 
         Returns:
             Hits, best first, and one score per input document; higher is better. Scores are
@@ -147,11 +152,12 @@ class Reranker:
             PromptTooLongError: if the query leaves no room for two documents.
             ModelLoadError: if the model cannot be loaded.
 
-        With ``on_error="passthrough"`` only mistakes in settings, ``documents`` and ``top_n``
-        raise; whatever else goes wrong is in the ranking's ``error``.
+        With ``on_error="passthrough"`` only mistakes in settings, ``documents``, ``top_n`` and
+        ``max_tokens_per_doc`` raise; whatever else goes wrong is in the ranking's ``error``.
         """
         given = check_documents(documents)
-        return self._rank(Request(query, given, self._check_top_n(top_n), retrieval_scores))
+        most = check_max_tokens(max_tokens_per_doc)
+        return self._rank(Request(query, given, self._check_top_n(top_n), retrieval_scores, most))
 
     def _rank(self, request: Request, answered: Scorer | None = None) -> Ranking:
         given, top_n = request.documents, request.top_n
@@ -166,7 +172,7 @@ class Reranker:
             reason = brief(f"{type(error).__name__}: {error}")
             return make_ranking(given, unread(len(given)), Usage(), top_n, reason)
         if done.usage.truncated or done.usage.query_truncated:
-            tell_cuts(done.usage, len(given), self.config, done.context)
+            tell_cuts(done.usage, len(given), self.config, done.context, request.max_tokens_per_doc)
         return make_ranking(given, done.scored, done.usage, top_n)
 
     def _score(self, request: Request, answered: Scorer | None = None) -> Ranked:
@@ -186,8 +192,9 @@ class Reranker:
         scorer, second = self._ensure_scorers()
         loaded = time.perf_counter() - started
         return rank(
-            scorer, second, self.config, query, given, first_stage, loaded, answered=answered
-        )
+            scorer, second, self.config, query, given, first_stage, loaded, answered,
+            request.max_tokens_per_doc,
+        )  # fmt: skip
 
     async def arank(
         self,
@@ -196,14 +203,16 @@ class Reranker:
         top_n: int | None = None,
         *,
         retrieval_scores: RetrievalScores | None = None,
+        max_tokens_per_doc: int | None = None,
     ) -> Ranking:
         """`rank` in a worker thread; the event loop stays free.
 
         A cancelled call that has started finishes in its thread and its result is dropped.
         """
         call = functools.partial(
-            self.rank, query, documents, top_n, retrieval_scores=retrieval_scores
-        )
+            self.rank, query, documents, top_n, retrieval_scores=retrieval_scores,
+            max_tokens_per_doc=max_tokens_per_doc,
+        )  # fmt: skip
         return await self._worker.run(call)
 
     def rank_many(
@@ -242,6 +251,7 @@ class Reranker:
         the same layers are read, all heads, or those of all layers.
 
         Raises:
+            ConfigError: with ``passages``, of which no prompt holds whole documents.
             InputError: for a blank query, no documents, or only blank ones.
             PromptTooLongError: if the documents do not fit in one prompt.
         """

@@ -18,9 +18,11 @@ class Request:
         documents: checked, in first-stage order.
         top_n: how many hits to return; None: all.
         retrieval_scores: the first stage's, unchecked.
+        max_tokens_per_doc: most tokens of a document that are read; None: as the settings say.
     """
 
     query: str
     documents: Sequence[Document]
     top_n: int | None = None
     retrieval_scores: RetrievalScores | None = None
+    max_tokens_per_doc: int | None = None

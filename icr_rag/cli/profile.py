@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 _LEFT_OUT = ("top_n", "on_error", "score_threshold", "near_duplicates", "layers", "heads",
              "profile", "fusion", "fusion_weight", "score_mode", "reading", "aggregation", "window",
-             "stride", "cascade", "cascade_framework", "sort", "sort_top", "set_size")  # fmt: skip
+             "stride", "cascade", "cascade_framework", "sort", "sort_top", "set_size",
+             "passages", "passage_tokens", "passage_overlap")  # fmt: skip
 
 
 @with_reranker_options(without=_LEFT_OUT)
