@@ -8,7 +8,7 @@ from typing import Any
 from langchain_core.documents import Document
 
 from icr_rag.errors import InputError
-from icr_rag.integrations._told import cut_metadata
+from icr_rag.integrations._told import cut_metadata, passage_metadata
 from icr_rag.types import DocumentLike, Ranking
 
 #: Metadata key of the score.
@@ -38,17 +38,22 @@ def retrieval_scores(
 
 
 def ranked(
-    documents: Sequence[Document], ranking: Ranking, report_truncation: bool
+    documents: Sequence[Document],
+    ranking: Ranking,
+    report_truncation: bool,
+    report_passage: bool = False,
 ) -> list[Document]:
     """Copies of the documents that were hit, best first, each with its score."""
     copies = []
-    for result in results(ranking, report_truncation):
+    for result in results(ranking, report_truncation, report_passage):
         document = documents[result.pop("index")]
         copies.append(document.model_copy(update={"metadata": {**document.metadata, **result}}))
     return copies
 
 
-def results(ranking: Ranking, report_truncation: bool) -> list[dict[str, Any]]:
+def results(
+    ranking: Ranking, report_truncation: bool, report_passage: bool = False
+) -> list[dict[str, Any]]:
     """Positions and scores, best first, and what else is to be told."""
     told = {} if ranking.error is None else {RERANK_ERROR: ranking.error}
     return [
@@ -57,6 +62,7 @@ def results(ranking: Ranking, report_truncation: bool) -> list[dict[str, Any]]:
             RELEVANCE_SCORE: hit.score,
             **told,
             **(cut_metadata(ranking, hit.index) if report_truncation else {}),
+            **(passage_metadata(hit, hit.document.text) if report_passage else {}),
         }
         for hit in ranking
     ]

@@ -15,7 +15,7 @@ from llama_index.core.schema import (
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import InputError
 from icr_rag.integrations._config import named_errors, resolve_reranker
-from icr_rag.integrations._llama_index_nodes import check_node, texts_of
+from icr_rag.integrations._llama_index_nodes import check_node, documents_of
 from icr_rag.reranker import Reranker
 
 
@@ -73,5 +73,5 @@ class ICREncode(TransformComponent):
         for index, node in enumerate(nodes):
             check_node(node, index)
         scored = [NodeWithScore(node=node) for node in nodes]
-        self._reranker.encode(texts_of(scored, self.metadata_mode))
+        self._reranker.encode(documents_of(scored, self.metadata_mode, self.config.passages))
         return nodes

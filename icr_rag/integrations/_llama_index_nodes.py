@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 
 from icr_rag.errors import InputError, shown
-from icr_rag.integrations._told import cut_metadata
-from icr_rag.types import Ranking
+from icr_rag.integrations._told import cut_metadata, passage_metadata, under_title
+from icr_rag.types import DocumentLike, Ranking
 
 #: Metadata key of the first stage's score, with ``keep_retrieval_score``.
 RETRIEVAL_SCORE = "retrieval_score"
@@ -111,6 +111,26 @@ def texts_of(nodes: Sequence[NodeWithScore], mode: MetadataMode) -> list[str]:
     return texts
 
 
+def documents_of(
+    nodes: Sequence[NodeWithScore], mode: MetadataMode, passages: str
+) -> Sequence[DocumentLike]:
+    """The same for a reranker; where it splits documents, metadata is repeated with each passage.
+
+    Args:
+        passages: the reranker's setting.
+    """
+    texts = texts_of(nodes, mode)
+    if passages == "none":
+        return texts
+    documents: list[DocumentLike] = []
+    for scored, text in zip(nodes, texts, strict=True):
+        own = scored.node.get_content(metadata_mode=MetadataMode.NONE).rstrip()
+        # A template of the user's own may put metadata behind the text.
+        before = text.removesuffix(own) if own else text
+        documents.append(under_title(before, own) if before + own == text else text)
+    return documents
+
+
 def unranked_nodes(
     nodes: Sequence[NodeWithScore], error: str, top_n: int | None
 ) -> list[NodeWithScore]:
@@ -131,6 +151,7 @@ def ranked_nodes(
     *,
     keep_retrieval_score: bool,
     report_truncation: bool,
+    report_passage: bool = False,
 ) -> list[NodeWithScore]:
     """New scored nodes, best first. The nodes given are not changed.
 
@@ -139,11 +160,12 @@ def ranked_nodes(
 
     Args:
         ranking: of all nodes, not cut to ``top_n`` yet.
-        keep_retrieval_score, report_truncation: what to write into metadata.
+        keep_retrieval_score, report_truncation, report_passage: what to write into metadata.
     """
     if ranking.error is not None:
         return unranked_nodes(nodes, ranking.error, top_n)
     order = [hit.index for hit in ranking]
+    hits = {hit.index: hit for hit in ranking}
     listed = set(order)
     unread = [i for i, group in enumerate(ranking.score_groups) if group < 0 and i not in listed]
     result = []
@@ -154,6 +176,9 @@ def ranked_nodes(
             told[RETRIEVAL_SCORE] = nodes[index].score
         if report_truncation:
             told |= cut_metadata(ranking, index)
+        if report_passage and index in hits:
+            text = node.get_content(metadata_mode=MetadataMode.NONE)
+            told |= passage_metadata(hits[index], text)
         if told:
             node = with_hidden_metadata(node, told)
         result.append(NodeWithScore(node=node, score=ranking.scores[index]))

@@ -35,7 +35,12 @@ from icr_rag.integrations._langchain_documents import (  # noqa: E402
 )
 from icr_rag.integrations._langchain_encode import ICREncode  # noqa: E402
 from icr_rag.integrations._langchain_run import as_run  # noqa: E402
-from icr_rag.integrations._told import QUERY_TRUNCATED, TRUNCATED  # noqa: E402
+from icr_rag.integrations._told import (  # noqa: E402
+    PASSAGE_END,
+    PASSAGE_START,
+    QUERY_TRUNCATED,
+    TRUNCATED,
+)
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks
@@ -44,6 +49,8 @@ if TYPE_CHECKING:
     from icr_rag.integrations.langchain_cross_encoder import ICRCrossEncoder
 
 __all__ = [
+    "PASSAGE_END",
+    "PASSAGE_START",
     "QUERY_TRUNCATED",
     "RELEVANCE_SCORE",
     "RERANK_ERROR",
@@ -72,6 +79,8 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         report_truncation: write ``"truncated": True`` into the metadata of documents of which the
             model read the beginning only, and ``"query_truncated": True`` into that of all if the
             query was cut.
+        report_passage: with the setting ``passages``, write where the best passage of a document
+            is in its text into its metadata, as "passage_start" and "passage_end".
         **fields: any field of `RerankerConfig` (model, layers, device, ...).
 
     Raises:
@@ -89,6 +98,9 @@ class ICRRerank(Makers, BaseDocumentCompressor):
     report_truncation: bool = Field(
         default=False, description="Tell in the metadata that a document, or the query, was cut."
     )
+    report_passage: bool = Field(
+        default=False, description="Tell in the metadata where a document's best passage is."
+    )
     _reranker: Reranker = PrivateAttr()
 
     def __init__(
@@ -99,6 +111,7 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         top_n: int | None = None,
         retrieval_score_key: str | None = None,
         report_truncation: bool = False,
+        report_passage: bool = False,
         **fields: object,
     ) -> None:
         ready = resolve_reranker(reranker, config, fields)
@@ -114,6 +127,7 @@ class ICRRerank(Makers, BaseDocumentCompressor):
                 top_n=ready.config.top_n if top_n is None else top_n,
                 retrieval_score_key=retrieval_score_key,
                 report_truncation=report_truncation,
+                report_passage=report_passage,
             )
         self._reranker = ready
 
@@ -181,10 +195,10 @@ class ICRRerank(Makers, BaseDocumentCompressor):
             top_n: how many results; None: all; -1: this adapter's ``top_n``.
 
         A failure that was let through is in each result as "rerank_error", what
-        ``report_truncation`` tells as in metadata.
+        ``report_truncation`` and ``report_passage`` tell as in metadata.
         """
         ranking = self._reranker.rank(**self._arguments(documents, query, top_n))
-        return results(ranking, self.report_truncation)
+        return results(ranking, self.report_truncation, self.report_passage)
 
     async def arerank(
         self,
@@ -195,15 +209,15 @@ class ICRRerank(Makers, BaseDocumentCompressor):
     ) -> list[dict[str, Any]]:
         """`rerank` without blocking the event loop."""
         ranking = await self._reranker.arank(**self._arguments(documents, query, top_n))
-        return results(ranking, self.report_truncation)
+        return results(ranking, self.report_truncation, self.report_passage)
 
     def _compress(self, documents: list[Document], query: str) -> list[Document]:
         ranking = self._reranker.rank(**self._arguments(documents, query))
-        return ranked(documents, ranking, self.report_truncation)
+        return ranked(documents, ranking, self.report_truncation, self.report_passage)
 
     async def _acompress(self, documents: list[Document], query: str) -> list[Document]:
         ranking = await self._reranker.arank(**self._arguments(documents, query))
-        return ranked(documents, ranking, self.report_truncation)
+        return ranked(documents, ranking, self.report_truncation, self.report_passage)
 
     def _arguments(
         self, documents: Sequence[Document | DocumentLike], query: str, top_n: int | None = -1

@@ -37,14 +37,22 @@ from icr_rag.integrations._llama_index_nodes import (  # noqa: E402
     check_bundle,
     check_nodes,
     clean_tool_query,
+    documents_of,
     ranked_nodes,
     texts_of,
     unranked_nodes,
 )
-from icr_rag.integrations._told import QUERY_TRUNCATED, TRUNCATED  # noqa: E402
+from icr_rag.integrations._told import (  # noqa: E402
+    PASSAGE_END,
+    PASSAGE_START,
+    QUERY_TRUNCATED,
+    TRUNCATED,
+)
 from icr_rag.types import Ranking  # noqa: E402
 
 __all__ = [
+    "PASSAGE_END",
+    "PASSAGE_START",
     "QUERY_TRUNCATED",
     "RERANK_ERROR",
     "RETRIEVAL_SCORE",
@@ -83,6 +91,8 @@ class ICRRerank(Makers, BaseNodePostprocessor):
         report_truncation: write ``"truncated": True`` into the metadata of nodes of which the
             model read the beginning only, and ``"query_truncated": True`` into that of all if the
             query was cut; hidden likewise, on copies.
+        report_passage: with the setting ``passages``, write where the best passage of a node is in
+            its text into its metadata, as "passage_start" and "passage_end"; hidden likewise.
         query_transform: applied to the query before it is read; the default takes the question
             out of what LlamaIndex's tools make of an agent's request, None leaves queries alone.
             A function, and so no part of ``to_dict``.
@@ -108,6 +118,9 @@ class ICRRerank(Makers, BaseNodePostprocessor):
     report_truncation: bool = Field(
         default=False, description="Tell in the node's metadata that it, or the query, was cut."
     )
+    report_passage: bool = Field(
+        default=False, description="Tell in the node's metadata where its best passage is."
+    )
     _reranker: Reranker = PrivateAttr()
     _query_transform: Callable[[str], str] | None = PrivateAttr()
 
@@ -120,6 +133,7 @@ class ICRRerank(Makers, BaseNodePostprocessor):
         metadata_mode: MetadataMode = MetadataMode.EMBED,
         keep_retrieval_score: bool = False,
         report_truncation: bool = False,
+        report_passage: bool = False,
         query_transform: Callable[[str], str] | None = clean_tool_query,
         callback_manager: CallbackManager | None = None,
         **fields: object,
@@ -134,6 +148,7 @@ class ICRRerank(Makers, BaseNodePostprocessor):
                 metadata_mode=metadata_mode,
                 keep_retrieval_score=keep_retrieval_score,
                 report_truncation=report_truncation,
+                report_passage=report_passage,
                 **own,
             )
         self._reranker = ready
@@ -228,6 +243,7 @@ class ICRRerank(Makers, BaseNodePostprocessor):
             self.top_n,
             keep_retrieval_score=self.keep_retrieval_score,
             report_truncation=self.report_truncation,
+            report_passage=self.report_passage,
         )
 
     def _arguments(self, nodes: list[NodeWithScore], query_bundle: QueryBundle) -> RankArguments:
@@ -240,7 +256,7 @@ class ICRRerank(Makers, BaseNodePostprocessor):
         scores = [node.score if text else 0.0 for node, text in zip(nodes, texts, strict=True)]
         return {
             "query": query,
-            "documents": texts,
+            "documents": documents_of(nodes, self.metadata_mode, self.config.passages),
             # All: nodes without text have their place behind those that a threshold keeps.
             "top_n": len(nodes),
             "retrieval_scores": scores,
