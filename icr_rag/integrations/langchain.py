@@ -186,6 +186,7 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         query: str,
         *,
         top_n: int | None = -1,
+        max_tokens_per_doc: int | None = None,
     ) -> list[dict[str, Any]]:
         """Positions and scores, best first: ``[{"index": 2, "relevance_score": 0.7}, ...]``.
 
@@ -193,11 +194,14 @@ class ICRRerank(Makers, BaseDocumentCompressor):
             documents: LangChain documents, strings, or mappings with "text" (and "title").
             query: not blank.
             top_n: how many results; None: all; -1: this adapter's ``top_n``.
+            max_tokens_per_doc: longer documents are cut in this call; None: as configured.
 
         A failure that was let through is in each result as "rerank_error", what
         ``report_truncation`` and ``report_passage`` tell as in metadata.
         """
-        ranking = self._reranker.rank(**self._arguments(documents, query, top_n))
+        ranking = self._reranker.rank(
+            **self._arguments(documents, query, top_n, max_tokens_per_doc)
+        )
         return results(ranking, self.report_truncation, self.report_passage)
 
     async def arerank(
@@ -206,9 +210,12 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         query: str,
         *,
         top_n: int | None = -1,
+        max_tokens_per_doc: int | None = None,
     ) -> list[dict[str, Any]]:
         """`rerank` without blocking the event loop."""
-        ranking = await self._reranker.arank(**self._arguments(documents, query, top_n))
+        ranking = await self._reranker.arank(
+            **self._arguments(documents, query, top_n, max_tokens_per_doc)
+        )
         return results(ranking, self.report_truncation, self.report_passage)
 
     def _compress(self, documents: list[Document], query: str) -> list[Document]:
@@ -220,19 +227,26 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         return ranked(documents, ranking, self.report_truncation, self.report_passage)
 
     def _arguments(
-        self, documents: Sequence[Document | DocumentLike], query: str, top_n: int | None = -1
+        self,
+        documents: Sequence[Document | DocumentLike],
+        query: str,
+        top_n: int | None = -1,
+        max_tokens_per_doc: int | None = None,
     ) -> RankArguments:
         """What `Reranker.rank` is to be called with."""
         if isinstance(top_n, int) and top_n == -1:
             top_n = self.top_n
         given = check_documents(texts(documents))
-        return {
+        arguments: RankArguments = {
             "query": query,
             "documents": given,
             # The reranker takes None for its configuration's top_n.
             "top_n": len(given) if top_n is None else top_n,
             "retrieval_scores": retrieval_scores(documents, self.retrieval_score_key),
         }
+        if max_tokens_per_doc is not None:
+            arguments["max_tokens_per_doc"] = max_tokens_per_doc
+        return arguments
 
 
 def __getattr__(name: str) -> object:

@@ -37,8 +37,8 @@ class CohereRerank(ICRRerank):
         base_url: not used.
         user_agent: not used.
         config: settings as an object or mapping.
-        **fields: ``retrieval_score_key``, ``report_truncation``, and any field of
-            `RerankerConfig`.
+        **fields: ``retrieval_score_key``, ``report_truncation``, ``report_passage``, and any
+            field of `RerankerConfig`.
 
     Raises:
         ConfigError: if a setting is unknown or has a value that is not allowed.
@@ -100,9 +100,12 @@ class CohereRerank(ICRRerank):
             top_n: how many results; None: all; below 1: this object's ``top_n``.
             max_tokens_per_doc: longer documents are cut; None: as configured.
         """
-        chosen = self._other(model, max_tokens_per_doc)
+        chosen = self._other(model)
         count = self.top_n if isinstance(top_n, int) and top_n < 1 else top_n
-        return ICRRerank.rerank(chosen, _readable(documents, rank_fields), query, top_n=count)
+        readable = _readable(documents, rank_fields)
+        return ICRRerank.rerank(
+            chosen, readable, query, top_n=count, max_tokens_per_doc=max_tokens_per_doc
+        )
 
     async def arerank(
         self,
@@ -115,18 +118,18 @@ class CohereRerank(ICRRerank):
         max_tokens_per_doc: int | None = None,
     ) -> list[dict[str, Any]]:
         """`rerank` without blocking the event loop."""
-        chosen = self._other(model, max_tokens_per_doc)
+        chosen = self._other(model)
         count = self.top_n if isinstance(top_n, int) and top_n < 1 else top_n
         readable = _readable(documents, rank_fields)
-        return await ICRRerank.arerank(chosen, readable, query, top_n=count)
+        return await ICRRerank.arerank(
+            chosen, readable, query, top_n=count, max_tokens_per_doc=max_tokens_per_doc
+        )
 
-    def _other(self, model: str | None, tokens: int | None) -> ICRRerank:
+    def _other(self, model: str | None) -> ICRRerank:
         """This object, or one that differs in what a call asks for; it shares the weights."""
         changes: dict[str, object] = {}
         if model is not None and model != self.config.model and not model.startswith(_COHERE):
             changes["model"] = model
-        if tokens is not None:
-            changes["max_document_tokens"] = tokens
         if not changes:
             return self
         key = tuple(changes.items())
@@ -136,6 +139,7 @@ class CohereRerank(ICRRerank):
                 top_n=self.top_n,
                 retrieval_score_key=self.retrieval_score_key,
                 report_truncation=self.report_truncation,
+                report_passage=self.report_passage,
             )
         return self._others[key]
 
