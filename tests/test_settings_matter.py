@@ -38,14 +38,19 @@ OTHERS = {
     "window": 3, "stride": 1, "token_budget": 0, "prefill_chunk": 16, "states_memory": 0,
     "states_dir": "", "states_dtype": "int8", "cascade": 3, "cascade_framework": "pointwise",
     "top_n": 2, "score_mode": "rank", "score_threshold": 1e6, "fusion": "rrf",
-    "fusion_weight": 0.1, "near_duplicates": 0.5,
+    "fusion_weight": 0.1, "near_duplicates": 0.5, "passages": "max", "passage_tokens": 24,
+    "passage_overlap": 12,
 }  # fmt: skip
 #: What a setting needs beside it, to mean something at all.
 BESIDE = {
     "stride": {"window": 4},
     "cascade_framework": {"cascade": 3},
     "fusion_weight": {"fusion": "rrf"},
+    "passage_tokens": {"passages": "max"},
+    "passage_overlap": {"passages": "max", "passage_tokens": 24},
 }
+#: What makes another value show with these documents, and means nothing without it.
+SHOWN_BY = {"passages": {"passage_tokens": 24}}
 #: About loading and failures: they have tests of their own, and no ranking shows them.
 ELSEWHERE = {
     "model", "revision", "device", "device_map", "dtype", "attn_implementation", "quantization",
@@ -150,7 +155,8 @@ def test_a_setting_changes_something_or_raises(row, states, tmp_path, monkeypatc
         if name == "prefill_chunk" and row.framework == "setwise":
             # So that there are several sets at a time.
             beside = {"set_size": 2}
-        fields = {**of_method(row, states), **beside, name: value_of(name, row, states, folder)}
+        fields = {**of_method(row, states), **beside, **SHOWN_BY.get(name, {}),
+                  name: value_of(name, row, states, folder)}  # fmt: skip
         refused = refusal(row, states, fields, beside)
         if refused is not None:
             # What the table says means something is refused only beside what makes it useless.
@@ -217,6 +223,9 @@ MEANINGLESS = [
     {"layers": "all", "heads": ((1, 2),)},
     {"fusion_weight": 0.3},
     {"fusion": "prior", "fusion_weight": 0.3},
+    {"passage_tokens": 100},
+    {"passage_overlap": 10},
+    {"passages": "max", "max_document_tokens": 100},
 ]
 
 
