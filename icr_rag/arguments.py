@@ -87,6 +87,16 @@ def check_deadline(milliseconds: object, default: float | None) -> float | None:
     return number
 
 
+def check_max_tokens(value: object, name: str = "max_tokens_per_doc") -> int | None:
+    """How many tokens of a document a call reads at most; an `InputError` for no such number."""
+    count = _plain(value)
+    if count is None:
+        return None
+    if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
+        raise InputError(f"{name}={shown(value)}; allowed are None (all) and whole numbers from 1")
+    return int(count)
+
+
 def _plain(value: object) -> object:
     """Scalars, arrays and tensors of other libraries as Python has them; others as they are."""
     return value.tolist() if isinstance(value, Array) else value

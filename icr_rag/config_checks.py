@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from icr_rag.config_passages import check_passages, without_passages
+from icr_rag.config_passages import is_lost as are_lost
 from icr_rag.config_scores import ABSOLUTE, check_score_mode, is_lost
 from icr_rag.errors import ConfigError
 from icr_rag.methods import (
@@ -221,6 +223,7 @@ def _useless(
         )
     if values["sort"] == "all_pairs":
         yield "sort_top", "means nothing with sort='all_pairs', which finds all ranks; leave it out"
+    yield from without_passages(values)
     if values["fusion"] not in ("rrf", "weighted"):
         yield (
             "fusion_weight",
@@ -237,6 +240,8 @@ def meaningless(values: Mapping[str, Any]) -> set[str]:
         found.add("sort")
     if is_lost(values, uses[0].method, added_up=uses[0].added_up):
         found.add("score_mode")
+    if are_lost(values["passages"], values["framework"], uses[0].method):
+        found.add("passages")
     return found
 
 
@@ -264,3 +269,4 @@ def _check_contradictions(config: RerankerConfig) -> None:
             "set one or the other"
         )
     check_score_mode(config)
+    check_passages(config)

@@ -163,6 +163,22 @@ class Fields(BaseModel):
         None, ge=1, description="Cut a longer query; None: a query that does not fit is an error."
     )
 
+    # --- long documents --------------------------------------------------------------------
+    passages: Literal["none", "max", "top2"] = Field(
+        "none",
+        description="Split documents of more than `passage_tokens` into passages, which are read "
+        "in their place: a document has the score of its best passage ('max') or the mean of its "
+        "two best ('top2', not where scores say the order only). Needs icr-rag[passages].",
+    )
+    passage_tokens: int = Field(
+        256, ge=16, description="Most tokens of a passage, the document's title before it counted."
+    )
+    passage_overlap: int = Field(
+        0,
+        ge=0,
+        description="Most tokens that a passage repeats of the one before it, in whole sentences.",
+    )
+
     # --- long lists ------------------------------------------------------------------------
     window: int | None = Field(
         None, ge=2, description="Documents per prompt. None: as many as fit the token budget."

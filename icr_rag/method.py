@@ -89,6 +89,8 @@ class Method:
         source: where it comes from.
         colour, marker: of its points in plots, as matplotlib has them; those of the first row of
             a mechanism count.
+        writes_order: whether what it says of a prompt is an order, without how far apart two
+            documents are.
     """
 
     scoring: str
@@ -107,6 +109,7 @@ class Method:
     source: str = ""
     colour: str = "#7a7a00"
     marker: str = "v"
+    writes_order: bool = False
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for what cannot be a row."""
@@ -123,6 +126,11 @@ class Method:
         and whether it is added up as ICR does, not weighted by heads."""
         found = self.default_reading if reading == "auto" else reading
         return found, found == "calibrated" and self.adds_up
+
+    @property
+    def order_only(self) -> bool:
+        """Whether its scores say the order only: sorts by comparisons know no more."""
+        return self.writes_order or self.framework in SORTS
 
     @property
     def label(self) -> str:

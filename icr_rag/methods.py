@@ -127,7 +127,7 @@ BUILT_IN: tuple[Method, ...] = (
         "generation", "listwise", "icr_rag.scoring.generation:GenerationScorer",
         "a permutation, written by the model",
         "1 per window",
-        settings=frozenset({*WINDOWS, *INSTRUCTION}),
+        settings=frozenset({*WINDOWS, *INSTRUCTION}), writes_order=True,
         source="RankGPT (arXiv 2304.09542)", colour="#009070", marker="^",
     ),
     Method(

@@ -29,6 +29,7 @@ class Scored:
         answerable: as `Ranking` has it.
         abstained: likewise; ``order`` is empty then.
         unscored: positions that a deadline left without a score; no blank ones.
+        passages: position of a document that was split -> where its best passage is in its text.
     """
 
     order: list[int]
@@ -38,6 +39,7 @@ class Scored:
     answerable: float | None = None
     abstained: bool = False
     unscored: frozenset[int] = frozenset()
+    passages: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
 
 def present(
@@ -157,7 +159,7 @@ def make_ranking(
     """
     kept = scored.order if top_n is None else scored.order[:top_n]
     scores = tuple(float(score) for score in scored.scores)
-    hits = tuple(RankedDocument(i, scores[i], documents[i]) for i in kept)
+    hits = tuple(RankedDocument(i, scores[i], documents[i], scored.passages.get(i)) for i in kept)
     return Ranking(
         hits,
         scores,

@@ -135,6 +135,7 @@ class Reranker:
         retrieval_scores: RetrievalScores | None = None,
         deadline_ms: float | None = None,
         instruction: str | None = None,
+        max_tokens_per_doc: int | None = None,
     ) -> Ranking:
         """Rank ``documents`` for ``query``.
 
@@ -151,6 +152,9 @@ class Reranker:
                 ``math.inf``: none in this call.
             instruction: for this call, as the setting; None: the setting. The latest are kept
                 ready, and document states and profiles are those of all instructions.
+            max_tokens_per_doc: most tokens of a document that this call reads, its title counted;
+                the rest is cut, as by the setting ``max_document_tokens``, the smaller of the two
+                counting, and ``usage.truncated`` says of which.
 
         Returns:
             Hits, best first, and one score per input document; higher is better. Scores are
@@ -164,10 +168,11 @@ class Reranker:
             ModelLoadError: if the model cannot be loaded.
 
         With ``on_error="passthrough"`` only mistakes in settings, ``documents``, ``top_n`` and
-        ``instruction`` raise; whatever else goes wrong is in the ranking's ``error``.
+        ``instruction`` and ``max_tokens_per_doc`` raise; whatever else goes wrong is in the
+        ranking's ``error``.
         """
-        ask = functools.partial(Request.of, self.config, self._clock)
-        return self._rank(ask(query, documents, top_n, retrieval_scores, deadline_ms, instruction))
+        ask = functools.partial(Request.of, self.config, self._clock, query, documents, top_n)
+        return self._rank(ask(retrieval_scores, deadline_ms, instruction, max_tokens_per_doc))
 
     def _rank(self, request: Request, answered: Scorer | None = None) -> Ranking:
         given, top_n = request.documents, request.top_n
@@ -182,7 +187,7 @@ class Reranker:
             reason = brief(f"{type(error).__name__}: {error}")
             return make_ranking(given, unread(len(given)), Usage(), top_n, reason)
         if done.usage.truncated or done.usage.query_truncated:
-            tell_cuts(done.usage, len(given), self.config, done.context)
+            tell_cuts(done.usage, len(given), self.config, done.context, request.max_tokens_per_doc)
         if done.degraded is not None and not request.answered:
             tell_degraded(done.degraded)
         return make_ranking(given, done.scored, done.usage, top_n, degraded=done.degraded)
@@ -219,14 +224,15 @@ class Reranker:
         retrieval_scores: RetrievalScores | None = None,
         deadline_ms: float | None = None,
         instruction: str | None = None,
+        max_tokens_per_doc: int | None = None,
     ) -> Ranking:
         """`rank` in a worker thread; the event loop stays free.
 
         A cancelled call that has started finishes in its thread and its result is dropped. So does
         one that has not ended at its deadline: the given order is returned then, in time.
         """
-        ask = functools.partial(Request.of, self.config, self._clock)
-        request = ask(query, documents, top_n, retrieval_scores, deadline_ms, instruction)
+        ask = functools.partial(Request.of, self.config, self._clock, query, documents, top_n)
+        request = ask(retrieval_scores, deadline_ms, instruction, max_tokens_per_doc)
         return await answer_in_time(self._worker.run, self._rank, request)
 
     def rank_many(
@@ -282,6 +288,7 @@ class Reranker:
         the same layers are read, all heads, or those of all layers.
 
         Raises:
+            ConfigError: with ``passages``, of which no prompt holds whole documents.
             InputError: for a blank query, no documents, or only blank ones.
             PromptTooLongError: if the documents do not fit in one prompt.
         """

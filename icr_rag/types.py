@@ -83,11 +83,17 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class RankedDocument:
-    """One hit: the document, its position in the input, and its score (higher is better)."""
+    """One hit: the document, its position in the input, and its score (higher is better).
+
+    Attributes:
+        passage: with the setting ``passages``, where in the document's text its best passage is:
+            ``document.text[start:end]``. None for a document that was not split.
+    """
 
     index: int
     score: float
     document: Document
+    passage: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,8 @@ class Usage:
             of range, answers that say nothing.
         states_evicted: documents whose kept states had to make room in memory during this call;
             without a ``states_dir`` they will be encoded again.
+        passages: distinct passages that were read, a document that is not split counted as one; 0
+            without the setting ``passages``.
         seconds: wall-clock seconds per phase: "load" (the model, on first use), "prompt",
             "forward", "score", "total". With a deadline the total counts from the call, waiting
             for other calls included.
@@ -123,6 +131,7 @@ class Usage:
     generated_tokens: int = 0
     repairs: int = 0
     states_evicted: int = 0
+    passages: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     unscored: tuple[int, ...] = ()
 
@@ -133,7 +142,8 @@ class Encoded:
 
     Attributes:
         documents: distinct contents that have states now, when the call is over: those that had
-            to make room for later ones do not count.
+            to make room for later ones do not count. With the setting ``passages``, passages are
+            counted, and documents that are not split.
         new: how many were encoded; the others were there.
         tokens: that were run for them.
         truncated: input indices of documents that were cut to fit, ascending.

@@ -45,6 +45,7 @@ OTHERS = {
     "top_n": 2, "score_mode": "rank", "score_threshold": 1e6, "fusion": "rrf",
     "fusion_weight": 0.1, "near_duplicates": 0.5, "min_answerable": 1.0, "deadline_ms": 1e-9,
     "rank_fields": ("number", "tags", "text"), "rank_fields_format": "yaml", "diversity": 1.0,
+    "passages": "max", "passage_tokens": 24, "passage_overlap": 12,
 }  # fmt: skip
 #: What a setting needs beside it, to mean something at all.
 BESIDE = {
@@ -52,7 +53,11 @@ BESIDE = {
     "rank_fields_format": {"rank_fields": ("number", "tags", "text")},
     "cascade_framework": {"cascade": 3},
     "fusion_weight": {"fusion": "rrf"},
+    "passage_tokens": {"passages": "max"},
+    "passage_overlap": {"passages": "max", "passage_tokens": 24},
 }
+#: What makes another value show with these documents, and means nothing without it.
+SHOWN_BY = {"passages": {"passage_tokens": 24}}
 #: About loading and failures: they have tests of their own, and no ranking shows them.
 ELSEWHERE = {
     "model", "revision", "device", "device_map", "dtype", "attn_implementation", "quantization",
@@ -196,7 +201,8 @@ def test_a_setting_changes_something_or_raises(row, states, tmp_path, monkeypatc
         if name == "min_answerable" and row.explained:
             check_min_answerable(row, states, folder)
             continue
-        fields = {**of_method(row, states), **beside, name: value_of(name, row, states, folder)}
+        fields = {**of_method(row, states), **beside, **SHOWN_BY.get(name, {}),
+                  name: value_of(name, row, states, folder)}  # fmt: skip
         refused = refusal(row, states, fields, beside)
         if refused is not None:
             # What the table says means something is refused only beside what makes it useless.
@@ -269,6 +275,9 @@ MEANINGLESS = [
     {"min_answerable": 0.5},
     {"min_answerable": 0.5, "score_mode": "lift"},
     {"scoring": "likelihood", "profile": "/nope.json", "score_mode": "rank"},
+    {"passage_tokens": 100},
+    {"passage_overlap": 10},
+    {"passages": "max", "max_document_tokens": 100},
 ]
 
 

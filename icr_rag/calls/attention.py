@@ -9,7 +9,7 @@ import torch
 from icr_rag.arguments import check_query
 from icr_rag.calls.candidates import Candidates
 from icr_rag.config import RerankerConfig
-from icr_rag.errors import InputError, PromptTooLongError
+from icr_rag.errors import ConfigError, InputError, PromptTooLongError
 from icr_rag.scoring.base import Scorer
 from icr_rag.scoring.joint_attention import JointAttentionScorer
 from icr_rag.types import AttentionReading, Document, Span
@@ -30,6 +30,12 @@ def read_attention(
     """
     check_query(query)
     given = documents
+    if config.passages != "none":
+        raise ConfigError(
+            f"read_attention reads whole documents, and ranking with passages={config.passages!r} "
+            "does not; give it the passages themselves on with_config(passages='none', "
+            "passage_tokens=256, passage_overlap=0), or on switched(passages='none')"
+        )
     if not any(document.content.strip() for document in given):
         raise InputError("read_attention needs at least one document that is not blank")
     scorer = make_scorer()

@@ -34,6 +34,7 @@ class Candidates:
         documents: Sequence[Document],
         *,
         within_reach: bool = True,
+        most: int | None = None,
     ) -> None:
         """Tokenise and cut.
 
@@ -42,6 +43,7 @@ class Candidates:
             query, documents: checked.
             within_reach: documents must be seen by the layers that are read; False: what these
                 do not see may be in the prompt.
+            most: tokens of a document, where the call limits them beside ``max_document_tokens``.
         """
         config = scorer.config
         self._prompts = scorer.prompts
@@ -84,8 +86,9 @@ class Candidates:
                 f"{self._overhead - len(self.query_ids)}, but one prompt holds {self.budget}, "
                 "which leaves no room for documents; set max_query_tokens or a larger token_budget"
             )
-        if config.max_document_tokens is not None:
-            per_document = min(per_document, config.max_document_tokens)
+        per_document = min(
+            n for n in (per_document, config.max_document_tokens, most) if n is not None
+        )
         self.token_ids = [ids[:per_document] for ids in token_ids]
         self.truncated = tuple(
             index
@@ -104,18 +107,24 @@ class Candidates:
         """Whether these documents fit in one prompt."""
         return self.cost(items) <= self._capacity
 
-    def spread(self, ranked: WindowedScores, *, absolute: bool = False) -> Scored:
+    def spread(
+        self,
+        ranked: WindowedScores,
+        *,
+        absolute: bool = False,
+        owner: Sequence[int | None] | None = None,
+    ) -> Scored:
         """The ranking of the distinct contents, for the input documents.
 
         Args:
             absolute: no document's score may depend on the others, nor that of a blank one.
+            owner: per input document, its item in ``ranked``; None: `owner`.
         """
+        owners = self.owner if owner is None else owner
         blank_score = UNREAD if absolute else below(ranked.scores)
         unread = {None, *(ranked.unscored if absolute else ())}
-        all_scores = [
-            blank_score if u is None or u in unread else ranked.scores[u] for u in self.owner
-        ]
-        all_groups = [-1 if u is None else ranked.groups[u] for u in self.owner]
+        all_scores = [blank_score if u is None or u in unread else ranked.scores[u] for u in owners]
+        all_groups = [-1 if u is None else ranked.groups[u] for u in owners]
         last = len(ranked.order)
         above = set(takewhile(ranked.unscored.__contains__, ranked.order))
         rank = {
@@ -124,18 +133,26 @@ class Candidates:
             for place, unique in enumerate(ranked.order)
         }
         all_order = sorted(
-            range(len(self.owner)),
-            key=lambda index: last if (u := self.owner[index]) is None else rank[u],
+            range(len(owners)),
+            key=lambda index: last if (u := owners[index]) is None else rank[u],
         )
-        unscored = frozenset(n for n, u in enumerate(self.owner) if u in ranked.unscored)
+        unscored = frozenset(n for n, u in enumerate(owners) if u in ranked.unscored)
         return Scored(all_order, all_scores, all_groups, unscored=unscored)
 
-    def gather(self, scores: Sequence[float] | None) -> list[float] | None:
-        """First-stage scores of the distinct contents: the best of those that share one."""
+    def gather(
+        self, scores: Sequence[float] | None, owner: Sequence[int | None] | None = None
+    ) -> list[float] | None:
+        """First-stage scores of the distinct contents: the best of those that share one.
+
+        Args:
+            scores: one per input document.
+            owner: as in `spread`.
+        """
         if scores is None:
             return None
-        best = [-math.inf] * len(self.token_ids)
-        for owner, value in zip(self.owner, scores, strict=True):
-            if owner is not None:
-                best[owner] = max(best[owner], value)
+        owners = self.owner if owner is None else owner
+        best = [-math.inf] * (1 + max((u for u in owners if u is not None), default=-1))
+        for unique, value in zip(owners, scores, strict=True):
+            if unique is not None:
+                best[unique] = max(best[unique], value)
         return best

@@ -1,7 +1,8 @@
 """Two readings one after the other: a cheap one of all documents, a costly one of the best.
 
 Reading kept states costs a query's tokens, whatever the list's length; it is spent on all. What
-it finds best is read again with nothing kept, so that the documents may see each other.
+it finds best is read again with nothing kept, so that the documents may see each other; of a
+document that was split, its best passage.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from icr_rag.calls.candidates import Candidates
+from icr_rag.calls.passages import Folded
 from icr_rag.config import RerankerConfig
 from icr_rag.deadline import OutOfTime
 from icr_rag.frameworks.result import WindowedScores
 from icr_rag.frameworks.run import rank_windows
 from icr_rag.scoring.base import Cost, Scorer
-from icr_rag.types import Document
 
 
 def second_config(config: RerankerConfig) -> RerankerConfig | None:
@@ -29,6 +30,7 @@ def second_config(config: RerankerConfig) -> RerankerConfig | None:
         cascade_framework="listwise",
         profile=None,
         reading="auto",
+        passages="none",
     )
 
 
@@ -36,19 +38,20 @@ def read_again(
     scorer: Scorer,
     ranked: WindowedScores,
     query: str,
-    candidates: Candidates,
-    documents: Sequence[Document],
-    most: int,
+    folded: Folded,
+    count: int,
     cost: Cost,
+    most: int | None = None,
 ) -> tuple[WindowedScores, set[int]]:
     """The best documents of a ranking in the order of a second reading.
 
     Args:
         scorer: of `second_config`.
-        ranked: the distinct documents of ``candidates``.
-        documents: the call's input.
-        most: how many are read again.
+        ranked: the distinct documents, numbered as in ``folded``.
+        folded: their best passages.
+        count: how many are read again.
         cost: added to.
+        most: tokens of a document, where the call limits them.
 
     Returns:
         The ranking, and the input positions of documents that were cut for the second reading.
@@ -56,15 +59,17 @@ def read_again(
     Raises:
         OutOfTime: if a deadline left some of them without a score.
     """
-    chosen = ranked.order[:most]
-    best = [documents[candidates.owner.index(unique)] for unique in chosen]
-    own = Candidates(scorer, query, best)
-    again = rank_windows(scorer, own.query_ids, own.token_ids, own.fits, cost)
-    if again.unscored:
+    chosen = ranked.order[:count]
+    own = Candidates(scorer, query, [folded.best[unique] for unique in chosen], most=most)
+    read = rank_windows(scorer, own.query_ids, own.token_ids, own.fits, cost)
+    if read.unscored:
         # Half a second reading would mix its scores with the first one's.
         raise OutOfTime
+    # Two documents may have the same best passage, which is read once.
+    found = own.spread(read)
+    again = WindowedScores(found.order, found.scores, found.groups)
     cut = {chosen[place] for place in own.truncated}
-    places = {index for index, unique in enumerate(candidates.owner) if unique in cut}
+    places = {index for index, unique in enumerate(folded.owner) if unique in cut}
     return on_top(ranked, chosen, again), places
 
 

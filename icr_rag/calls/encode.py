@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from icr_rag.calls.passages import split_documents
 from icr_rag.errors import ConfigError
 from icr_rag.scoring.base import KeepsStates, Scorer
 from icr_rag.states.store import state_key
@@ -21,7 +22,7 @@ def encode_ahead(
 ) -> Encoded:
     """Store the states of documents that are not stored yet.
 
-    Documents are tokenised and cut as in a ranking, so that a ranking finds them.
+    Documents are split, tokenised and cut as in a ranking, so that a ranking finds them.
 
     Raises:
         ConfigError: if the scorer keeps nothing.
@@ -32,28 +33,29 @@ def encode_ahead(
         progress: called with (finished, all) distinct documents.
     """
     started = time.perf_counter()
-    owners: dict[str, list[int]] = {}
-    for index, document in enumerate(documents):
-        if document.content.strip():
-            owners.setdefault(document.content, []).append(index)
-    contents = list(owners)
     if not isinstance(scorer, KeepsStates) or scorer.states is None:
         raise ConfigError(
             "encode needs document_states='independent'; with 'joint' nothing can be kept"
         )
     states = scorer.states
+    passages = split_documents(scorer, documents)
+    owners: dict[str, list[int]] = {}
+    for index, document in zip(passages.owner, passages.documents, strict=True):
+        if document.content.strip():
+            owners.setdefault(document.content, []).append(index)
+    contents = list(owners)
     limit = _longest(scorer)
     new = tokens = 0
     known = states.evictions
     keys: set[str] = set()
-    truncated: list[int] = []
+    truncated = set(passages.truncated)
     for begin in range(0, len(contents), _BATCH):
         part = contents[begin : begin + _BATCH]
         with scorer.engine.lock:
             ids = scorer.prompts.encode_documents(part)
         for content, own in zip(part, ids, strict=True):
             if len(own) > limit:
-                truncated += owners[content]
+                truncated.update(owners[content])
         # Characters that the tokenizer lacks leave nothing to encode.
         found = [own[:limit] for own in ids if own]
         bodies = scorer.bodies(found)

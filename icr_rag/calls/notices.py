@@ -18,7 +18,9 @@ def tell_degraded(degraded: str) -> None:
     logger.warning("%s", degraded)
 
 
-def tell_cuts(usage: Usage, count: int, config: RerankerConfig, context: int | None) -> None:
+def tell_cuts(
+    usage: Usage, count: int, config: RerankerConfig, context: int | None, most: int | None = None
+) -> None:
     """Tell, in one line per call, which documents were cut and what decides it.
 
     Args:
@@ -26,6 +28,7 @@ def tell_cuts(usage: Usage, count: int, config: RerankerConfig, context: int | N
         count: of documents given.
         config: max_document_tokens, max_query_tokens, token_budget.
         context: the model's, in tokens; None if unknown.
+        most: tokens of a document, where the call limits them.
     """
     told = []
     if cut := usage.truncated:
@@ -33,7 +36,8 @@ def tell_cuts(usage: Usage, count: int, config: RerankerConfig, context: int | N
         told.append(
             f"{len(cut)} of {count} documents were cut (positions {named}); "
             f"max_document_tokens={config.max_document_tokens}, "
-            f"token_budget={config.token_budget} and the model's context "
+            + ("" if most is None else f"max_tokens_per_doc={most}, ")
+            + f"token_budget={config.token_budget} and the model's context "
             f"({'unknown' if context is None else context}) decide"
         )
     if usage.query_truncated:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from icr_rag.calls.candidates import Candidates
 from icr_rag.calls.cascade import read_again
 from icr_rag.calls.degraded import NOT_COMPARED, compares_texts, left_out_of, sentence
+from icr_rag.calls.passages import fold, split_documents
 from icr_rag.calls.request import Request
 from icr_rag.config import RerankerConfig
 from icr_rag.config_scores import counts_first_stage
@@ -50,9 +51,8 @@ def rank(
     seconds_to_load: float,
     why: str = "",
     answered: Scorer | None = None,
-    top_n: int | None = None,
 ) -> Ranked:
-    """Encode, rank, combine with the first stage, read the best again, present.
+    """Split, encode, rank, fold, combine with the first stage, read the best again, present.
 
     Args:
         scorer: of ``config``. second: of its second reading; None: there is none.
@@ -67,6 +67,7 @@ def rank(
     """
     started = time.perf_counter()
     query, documents, due = request.query, request.read, request.due
+    most = request.max_tokens_per_doc
     before = evictions(scorer)
     cost = Cost()
     left_out: list[str] = []
@@ -80,35 +81,36 @@ def rank(
         if due is not None and compares_texts(config):
             timing.enter_context(due.keep_back(expected(_COMPARE, characters)))
         with step(_PROMPT, characters):
-            candidates = Candidates(scorer, query, documents)
+            passages = split_documents(scorer, documents, most)
+            candidates = Candidates(scorer, query, passages.documents, most=most)
         cost.seconds["load"] = seconds_to_load
         cost.seconds["prompt"] = time.perf_counter() - started
 
         query_ids, token_ids = candidates.query_ids, candidates.token_ids
         asked = answered or scorer
         with timed(own_time(asked)):
-            ranked = rank_windows(asked, query_ids, token_ids, candidates.fits, cost)
+            read = rank_windows(asked, query_ids, token_ids, candidates.fits, cost)
+        folded = fold(passages, candidates, read, documents, config.passages)
 
         fusion = config.fusion if counts_first_stage(config) else "none"
         weight = scorer.first_stage_weight
         rule = rule_of(fusion, config.fusion_weight, weight, first_stage is not None)
-        ranked = combine(ranked, candidates.gather(first_stage), rule)
+        ranked = combine(folded.ranked, candidates.gather(first_stage, folded.owner), rule)
 
-        truncated = set(candidates.truncated)
-        most = config.cascade
-        if second is not None and most is not None:
+        truncated = {*passages.truncated, *(passages.owner[at] for at in candidates.truncated)}
+        count = config.cascade
+        if second is not None and count is not None:
             try:
                 if ranked.unscored:
                     raise OutOfTime
                 with timed(own_time(second)):
-                    ranked, cut = read_again(
-                        second, ranked, query, candidates, documents, most, cost
-                    )
+                    ranked, cut = read_again(second, ranked, query, folded, count, cost, most)
                 truncated |= cut
             except OutOfTime:
-                left_out.append(f"the best {most} were not read again")
+                left_out.append(f"the best {count} were not read again")
 
-    spread = candidates.spread(ranked, absolute=scorer.judge is not None)
+    spread = candidates.spread(ranked, absolute=scorer.judge is not None, owner=folded.owner)
+    spread = replace(spread, passages=_in_texts(folded.spans, request))
     if scorer.judge is not None:
         shown = scorer.judge.shown(spread.scores, spread.groups)
         # Of a part of the list nobody can say whether the rest has an answer.
@@ -136,6 +138,7 @@ def rank(
         generated_tokens=cost.generated_tokens,
         repairs=cost.repairs,
         states_evicted=evictions(scorer) - before + cost.states_evicted,
+        passages=0 if config.passages == "none" else len(token_ids),
         seconds=cost.seconds,
         unscored=tuple(sorted(spread.unscored)),
     )
@@ -143,3 +146,12 @@ def rank(
         return Ranked(scored, usage, candidates.context)
     degraded = sentence(due, spread, candidates.owner.count(None), left_out, why)
     return Ranked(scored, usage, candidates.context, degraded)
+
+
+def _in_texts(spans: Mapping[int, tuple[int, int]], request: Request) -> dict[int, tuple[int, int]]:
+    """Spans of those documents whose own text was split, not a composition of their fields."""
+    return {
+        index: span
+        for index, span in spans.items()
+        if request.documents[index].text == request.read[index].text
+    }

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from icr_rag.arguments import check_query
 from icr_rag.calls.candidates import Candidates
 from icr_rag.calls.in_time import turn
+from icr_rag.calls.passages import split_documents
 from icr_rag.config import RerankerConfig
 from icr_rag.deadline import Deadline, OutOfTime, Timing, deadline, step, timed
 from icr_rag.errors import InputError, brief
@@ -116,7 +117,8 @@ def answer_together(
     readable = any(document.content.strip() for document in documents)
     if len(queries) < 2 or not readable or not isinstance(scorer, AnswersTogether):
         return scorer
-    candidates = Candidates(scorer, queries[0], documents)
+    passages = split_documents(scorer, documents)
+    candidates = Candidates(scorer, queries[0], passages.documents)
     ids = candidates.token_ids
     in_one = config.window is None or config.window >= len(ids)
     if not ids or not in_one or not candidates.fits(range(len(ids))):

@@ -6,7 +6,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from icr_rag.arguments import RetrievalScores, check_deadline, check_instruction, check_top_n
+from icr_rag.arguments import (
+    RetrievalScores,
+    check_deadline,
+    check_instruction,
+    check_max_tokens,
+    check_top_n,
+)
 from icr_rag.config import RerankerConfig
 from icr_rag.deadline import Clock, Deadline, begun
 from icr_rag.fields import check_given
@@ -27,6 +33,7 @@ class Request:
         given_up: whether there is no time left to even begin.
         instruction: checked; None: that of the settings.
         fields: what the model reads of each document where that is not the document as it is.
+        max_tokens_per_doc: most tokens of a document that are read; None: as the settings say.
     """
 
     query: str
@@ -38,6 +45,7 @@ class Request:
     given_up: bool = False
     instruction: str | None = None
     fields: Sequence[Document] | None = None
+    max_tokens_per_doc: int | None = None
 
     @classmethod
     def of(
@@ -50,12 +58,13 @@ class Request:
         retrieval_scores: RetrievalScores | None,
         deadline_ms: float | None,
         instruction: str | None,
+        max_tokens_per_doc: int | None,
     ) -> Request:
         """What a caller gave, and what the configuration says where nothing was.
 
         Raises:
-            InputError: for documents, a ``top_n``, a ``deadline_ms`` or an ``instruction`` that
-                cannot be.
+            InputError: for documents, a ``top_n``, a ``deadline_ms``, an ``instruction`` or a
+                ``max_tokens_per_doc`` that cannot be.
         """
         # First of all, for the time that checks take counts.
         due = begun(check_deadline(deadline_ms, config.deadline_ms), clock)
@@ -69,6 +78,7 @@ class Request:
             clock,
             instruction=check_instruction(instruction),
             fields=given.read,
+            max_tokens_per_doc=check_max_tokens(max_tokens_per_doc),
         )
 
     @property

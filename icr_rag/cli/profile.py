@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 _LEFT_OUT = ("top_n", "on_error", "score_threshold", "min_answerable", "near_duplicates", "layers",
              "heads", "fusion", "fusion_weight", "score_mode", "reading", "aggregation", "window",
              "stride", "cascade", "cascade_framework", "sort", "sort_top", "set_size", "diversity",
-             "rank_fields", "rank_fields_format")  # fmt: skip
+             "rank_fields", "rank_fields_format", "passages", "passage_tokens",
+             "passage_overlap")  # fmt: skip
 
 
 @with_reranker_options(without=_LEFT_OUT)

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from icr_rag import Ranking, Reranker, RerankerConfig
+from icr_rag import RankedDocument, Ranking, Reranker, RerankerConfig
 from icr_rag.cli.console import (
     note,
     one_line,
@@ -23,6 +23,7 @@ from icr_rag.cli.documents import identifiers, read_documents
 from icr_rag.cli.options import with_reranker_options
 from icr_rag.document_files import read_text
 from icr_rag.errors import DataError
+from icr_rag.prompts.passages import passage
 
 
 class Format(str, Enum):
@@ -59,7 +60,8 @@ def rerank(
             "--format",
             "-f",
             metavar="text|json|trec",
-            help="text: a table, or tab-separated rank, score, id, text in a pipe; json: one "
+            help="text: a table, or tab-separated rank, score, id, text in a pipe, the text of a "
+            "document that was split (--passages) being its best passage; json: one "
             "object; trec: qid Q0 docid rank score icr_rag, with scores n to 1.",
         ),
     ] = Format.text,
@@ -117,6 +119,7 @@ def as_json(ranking: Ranking) -> dict[str, object]:
                 "score_group": ranking.score_groups[hit.index],
                 "title": hit.document.title,
                 "text": hit.document.text,
+                "passage": None if hit.passage is None else list(hit.passage),
             }
             for rank, hit in enumerate(ranking, start=1)
         ],
@@ -130,6 +133,7 @@ def as_json(ranking: Ranking) -> dict[str, object]:
             "truncated": list(usage.truncated),
             "query_truncated": usage.query_truncated,
             "unscored": list(usage.unscored),
+            "passages": usage.passages,
             "seconds": dict(usage.seconds),
         },
     }
@@ -161,13 +165,18 @@ def _trec_names(query_id: str, ids: list[str | None]) -> list[str]:
     return names
 
 
+def _read(hit: RankedDocument) -> str:
+    """What is shown of a hit: of a document that was split, its best passage."""
+    return (hit.document if hit.passage is None else passage(hit.document, hit.passage)).content
+
+
 def _write_text(ranking: Ranking) -> None:
     """A table on a terminal, tab-separated lines in a pipe."""
     console = output_console()
     if not console.is_terminal:
         for rank, hit in enumerate(ranking, start=1):
             name = one_line(hit.document.id or "")
-            write(f"{rank}\t{hit.score:.6f}\t{name}\t{one_line(hit.document.content)}\n")
+            write(f"{rank}\t{hit.score:.6f}\t{name}\t{one_line(_read(hit))}\n")
         return
     named = any(hit.document.id is not None for hit in ranking)
     table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
@@ -182,7 +191,7 @@ def _write_text(ranking: Ranking) -> None:
         cells = [Text(str(rank)), Text(f"{hit.score:.4f}")]
         if named:
             cells.append(Text(one_line(hit.document.id or "")))
-        table.add_row(*cells, Text(one_line(hit.document.content)))
+        table.add_row(*cells, Text(one_line(_read(hit))))
     console.print(table)
 
 

@@ -68,6 +68,7 @@ def results(ranking: Ranking, told: Told) -> list[dict[str, Any]]:
             RELEVANCE_SCORE: hit.score,
             **failed,
             **told.of(ranking, hit.index),
+            **told.passage_of(hit, hit.document.text),
         }
         for hit in ranking
     ]

@@ -11,7 +11,7 @@ from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, Query
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import ConfigError, InputError, shown
 from icr_rag.fields import check_given
-from icr_rag.integrations._told import Told
+from icr_rag.integrations._told import Told, under_title
 from icr_rag.types import Document, Ranking
 
 #: Metadata key of the first stage's score, with ``keep_retrieval_score``.
@@ -127,12 +127,14 @@ def documents_of(
 ) -> tuple[Sequence[str | Document], list[bool]]:
     """The documents that nodes are to `Reranker`, and which of them have nothing to read.
 
-    As `texts_of`; with ``rank_fields`` text and metadata by themselves, of which the fields are
-    taken. A name goes before what the node says of its metadata.
+    As `texts_of`; where documents are split, metadata is repeated with each passage. With
+    ``rank_fields`` text and metadata by themselves, of which the fields are taken. A name goes
+    before what the node says of its metadata.
     """
     if config.rank_fields is None:
         texts = texts_of(nodes, mode)
-        return texts, [not text for text in texts]
+        blank = [not text for text in texts]
+        return (texts if config.passages == "none" else _to_split(nodes, texts)), blank
     check_mode(config, mode)
     documents = [
         Document(
@@ -144,6 +146,17 @@ def documents_of(
     ]
     read = check_given(documents, config.rank_fields, config.rank_fields_format).read
     return documents, [not document.content.strip() for document in read]
+
+
+def _to_split(nodes: Sequence[NodeWithScore], texts: Sequence[str]) -> list[str | Document]:
+    """Texts with what of them is repeated with each passage set apart."""
+    documents: list[str | Document] = []
+    for scored, text in zip(nodes, texts, strict=True):
+        own = scored.node.get_content(metadata_mode=MetadataMode.NONE).rstrip()
+        # A template of the user's own may put metadata behind the text.
+        before = text.removesuffix(own) if own else text
+        documents.append(under_title(before, own) if before + own == text else text)
+    return documents
 
 
 def unranked_nodes(
@@ -181,6 +194,7 @@ def ranked_nodes(
     if ranking.abstained:
         return []
     order = [hit.index for hit in ranking]
+    hits = {hit.index: hit for hit in ranking}
     listed = set(order)
     # What repeats a better one may have no score either, and was left out on purpose.
     listed |= set(ranking.duplicates)
@@ -191,6 +205,9 @@ def ranked_nodes(
         values = told.of(ranking, index)
         if keep_retrieval_score:
             values = {RETRIEVAL_SCORE: nodes[index].score, **values}
+        if index in hits:
+            text = node.get_content(metadata_mode=MetadataMode.NONE)
+            values = {**values, **told.passage_of(hits[index], text)}
         if values:
             node = with_hidden_metadata(node, values)
         result.append(NodeWithScore(node=node, score=ranking.scores[index]))

@@ -13,9 +13,10 @@ from icr_rag.config import RerankerConfig
 from icr_rag.errors import ConfigError, InputError, require
 from icr_rag.integrations._call import RankArguments
 from icr_rag.integrations._config import Makers, resolve_reranker
+from icr_rag.integrations._told import passage_metadata, under_title
 from icr_rag.reranker import Reranker
 from icr_rag.types import Document as Given
-from icr_rag.types import Ranking
+from icr_rag.types import DocumentLike, Ranking
 
 require("haystack", "haystack", "icr_rag.integrations.haystack")
 
@@ -43,6 +44,8 @@ class ICRRanker(Makers):
         meta_fields_to_embed: meta fields that the model reads before the text; not beside
             ``rank_fields``, which take names of meta fields, "title" and "text".
         embedding_separator: what stands between them.
+        report_passage: with the setting ``passages``, write where the best passage of a document
+            is in its content into its meta, as "passage_start" and "passage_end".
         device: as in `RerankerConfig`, or a Haystack ``ComponentDevice``. None: the settings'.
         **fields: any field of `RerankerConfig` (model, layers, device, ...).
 
@@ -58,6 +61,7 @@ class ICRRanker(Makers):
         top_k: int | None = 10,
         meta_fields_to_embed: list[str] | None = None,
         embedding_separator: str = "\n",
+        report_passage: bool = False,
         device: str | ComponentDevice | None = None,
         **fields: object,
     ) -> None:
@@ -76,6 +80,7 @@ class ICRRanker(Makers):
         self.top_k = check_top_n(top_k, None, "top_k")
         self.meta_fields_to_embed = [] if meta_fields_to_embed is None else meta_fields_to_embed
         self.embedding_separator = embedding_separator
+        self.report_passage = report_passage
 
     @property
     def reranker(self) -> Reranker:
@@ -114,6 +119,7 @@ class ICRRanker(Makers):
             top_k=self.top_k,
             meta_fields_to_embed=self.meta_fields_to_embed,
             embedding_separator=self.embedding_separator,
+            report_passage=self.report_passage,
         )
 
     @classmethod
@@ -138,7 +144,7 @@ class ICRRanker(Makers):
         """
         given = _distinct(documents)
         ranking = self._reranker.rank(**self._arguments(query, given, top_k))
-        return {"documents": _ranked(given, ranking)}
+        return {"documents": _ranked(given, ranking, self.report_passage)}
 
     @component.output_types(documents=list[Document])
     async def run_async(
@@ -147,7 +153,7 @@ class ICRRanker(Makers):
         """`run` without blocking the event loop."""
         given = _distinct(documents)
         ranking = await self._reranker.arank(**self._arguments(query, given, top_k))
-        return {"documents": _ranked(given, ranking)}
+        return {"documents": _ranked(given, ranking, self.report_passage)}
 
     def _arguments(self, query: str, documents: list[Document], top_k: int | None) -> RankArguments:
         """What `Reranker.rank` is to be called with."""
@@ -159,19 +165,22 @@ class ICRRanker(Makers):
             "retrieval_scores": [document.score for document in documents],
         }
 
-    def _read(self, document: Document) -> str | Given:
+    def _read(self, document: Document) -> DocumentLike:
         if self._reranker.config.rank_fields is None:
             return self._text(document)
         text = "" if document.content is None else document.content
         return Given(text, id=document.id, metadata=document.meta)
 
-    def _text(self, document: Document) -> str:
+    def _text(self, document: Document) -> DocumentLike:
         if not isinstance(document.content, str):
             # None is no text; anything else is refused by the reranker, naming its position.
             return "" if document.content is None else document.content
         values = [document.meta.get(name) for name in self.meta_fields_to_embed]
         parts = [str(value) for value in values if value is not None]
-        return self.embedding_separator.join([*parts, document.content])
+        before = self.embedding_separator.join([*parts, ""])
+        if self._reranker.config.passages == "none":
+            return before + document.content
+        return under_title(before, document.content)
 
 
 def _distinct(documents: list[Document]) -> list[Document]:
@@ -196,10 +205,13 @@ def _score(document: Document) -> float:
     return -math.inf if document.score is None else document.score
 
 
-def _ranked(documents: list[Document], ranking: Ranking) -> list[Document]:
+def _ranked(documents: list[Document], ranking: Ranking, report_passage: bool) -> list[Document]:
     result = []
     for hit in ranking:
-        document, score, told = documents[hit.index], hit.score, {}
+        document, score = documents[hit.index], hit.score
+        told: dict[str, object] = {}
+        if report_passage:
+            told |= passage_metadata(hit, document.content or "")
         if ranking.error is not None:
             told = {RERANK_ERROR: ranking.error}
             score = hit.score if document.score is None else document.score

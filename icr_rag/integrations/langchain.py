@@ -37,6 +37,8 @@ from icr_rag.integrations._langchain_encode import ICREncode  # noqa: E402
 from icr_rag.integrations._langchain_run import as_run  # noqa: E402
 from icr_rag.integrations._told import (  # noqa: E402
     ANSWERABLE,
+    PASSAGE_END,
+    PASSAGE_START,
     QUERY_TRUNCATED,
     TRUNCATED,
     OnRanking,
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ANSWERABLE",
+    "PASSAGE_END",
+    "PASSAGE_START",
     "QUERY_TRUNCATED",
     "RELEVANCE_SCORE",
     "RERANK_ERROR",
@@ -81,6 +85,8 @@ class ICRRerank(Makers, BaseDocumentCompressor):
             query was cut, or ``"rerank_degraded"`` with what a ``deadline_ms`` left out.
         report_answerable: write the probability that a document of the list answers the query,
             where it is known, into the metadata of all as "answerable".
+        report_passage: with the setting ``passages``, write where the best passage of a document
+            is in its text into its metadata, as "passage_start" and "passage_end".
         on_ranking: called with each `icr_rag.Ranking` before documents are made of it: what it
             cost, and, where none is left, whether that is because nothing answers (``abstained``).
         **fields: any field of `RerankerConfig` (model, layers, device, ...).
@@ -103,6 +109,9 @@ class ICRRerank(Makers, BaseDocumentCompressor):
     report_answerable: bool = Field(
         default=False, description="Tell in the metadata whether the list has an answer."
     )
+    report_passage: bool = Field(
+        default=False, description="Tell in the metadata where a document's best passage is."
+    )
     _reranker: Reranker = PrivateAttr()
     _on_ranking: OnRanking | None = PrivateAttr()
 
@@ -115,6 +124,7 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         retrieval_score_key: str | None = None,
         report_truncation: bool = False,
         report_answerable: bool = False,
+        report_passage: bool = False,
         on_ranking: OnRanking | None = None,
         **fields: object,
     ) -> None:
@@ -132,6 +142,7 @@ class ICRRerank(Makers, BaseDocumentCompressor):
                 retrieval_score_key=retrieval_score_key,
                 report_truncation=report_truncation,
                 report_answerable=report_answerable,
+                report_passage=report_passage,
             )
         self._reranker = ready
         self._on_ranking = on_ranking
@@ -192,6 +203,7 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         *,
         top_n: int | None = -1,
         instruction: str | None = None,
+        max_tokens_per_doc: int | None = None,
     ) -> list[dict[str, Any]]:
         """Positions and scores, best first: ``[{"index": 2, "relevance_score": 0.7}, ...]``.
 
@@ -201,11 +213,12 @@ class ICRRerank(Makers, BaseDocumentCompressor):
             query: not blank.
             top_n: how many results; None: all; -1: this adapter's ``top_n``.
             instruction: for this call, as the setting; None: the setting.
+            max_tokens_per_doc: longer documents are cut in this call; None: as configured.
 
         A failure that was let through is in each result as "rerank_error", what
-        ``report_truncation`` and ``report_answerable`` tell as in metadata.
+        ``report_truncation``, ``report_answerable`` and ``report_passage`` tell as in metadata.
         """
-        arguments = self._arguments(documents, query, top_n)
+        arguments = self._arguments(documents, query, top_n, max_tokens_per_doc)
         ranking = self._reranker.rank(**arguments, instruction=instruction)
         return results(ranking, self._told(ranking))
 
@@ -216,9 +229,10 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         *,
         top_n: int | None = -1,
         instruction: str | None = None,
+        max_tokens_per_doc: int | None = None,
     ) -> list[dict[str, Any]]:
         """`rerank` without blocking the event loop."""
-        arguments = self._arguments(documents, query, top_n)
+        arguments = self._arguments(documents, query, top_n, max_tokens_per_doc)
         ranking = await self._reranker.arank(**arguments, instruction=instruction)
         return results(ranking, self._told(ranking))
 
@@ -234,10 +248,14 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         """What metadata are to tell, once who asked for it knows the ranking."""
         if self._on_ranking is not None:
             self._on_ranking(ranking)
-        return Told(self.report_truncation, self.report_answerable)
+        return Told(self.report_truncation, self.report_answerable, self.report_passage)
 
     def _arguments(
-        self, documents: Sequence[Document | DocumentLike], query: str, top_n: int | None = -1
+        self,
+        documents: Sequence[Document | DocumentLike],
+        query: str,
+        top_n: int | None = -1,
+        max_tokens_per_doc: int | None = None,
     ) -> RankArguments:
         """What `Reranker.rank` is to be called with."""
         if isinstance(top_n, int) and top_n == -1:
@@ -245,13 +263,16 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         given = texts(documents, self.config)
         if self.config.rank_fields is None or not isinstance(given, Sequence):
             given = check_documents(given)
-        return {
+        arguments: RankArguments = {
             "query": query,
             "documents": given,
             # The reranker takes None for its configuration's top_n.
             "top_n": len(given) if top_n is None else top_n,
             "retrieval_scores": retrieval_scores(documents, self.retrieval_score_key),
         }
+        if max_tokens_per_doc is not None:
+            arguments["max_tokens_per_doc"] = max_tokens_per_doc
+        return arguments
 
 
 def __getattr__(name: str) -> object:

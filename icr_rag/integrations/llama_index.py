@@ -44,6 +44,8 @@ from icr_rag.integrations._llama_index_nodes import (  # noqa: E402
 )
 from icr_rag.integrations._told import (  # noqa: E402
     ANSWERABLE,
+    PASSAGE_END,
+    PASSAGE_START,
     QUERY_TRUNCATED,
     TRUNCATED,
     OnRanking,
@@ -53,6 +55,8 @@ from icr_rag.types import Ranking  # noqa: E402
 
 __all__ = [
     "ANSWERABLE",
+    "PASSAGE_END",
+    "PASSAGE_START",
     "QUERY_TRUNCATED",
     "RERANK_ERROR",
     "RETRIEVAL_SCORE",
@@ -94,6 +98,8 @@ class ICRRerank(Makers, BaseNodePostprocessor):
             likewise, on copies.
         report_answerable: write the probability that a node of the list answers the query, where it
             is known, into the metadata of all as "answerable"; hidden likewise, on copies.
+        report_passage: with the setting ``passages``, write where the best passage of a node is in
+            its text into its metadata, as "passage_start" and "passage_end"; hidden likewise.
         on_ranking: called with each `icr_rag.Ranking` before nodes are made of it: what it cost,
             and, where no node is left, whether that is because nothing answers (``abstained``). A
             function, and so no part of ``to_dict``.
@@ -125,6 +131,9 @@ class ICRRerank(Makers, BaseNodePostprocessor):
     report_answerable: bool = Field(
         default=False, description="Tell in the node's metadata whether the list has an answer."
     )
+    report_passage: bool = Field(
+        default=False, description="Tell in the node's metadata where its best passage is."
+    )
     _reranker: Reranker = PrivateAttr()
     _on_ranking: OnRanking | None = PrivateAttr()
     _query_transform: Callable[[str], str] | None = PrivateAttr()
@@ -139,6 +148,7 @@ class ICRRerank(Makers, BaseNodePostprocessor):
         keep_retrieval_score: bool = False,
         report_truncation: bool = False,
         report_answerable: bool = False,
+        report_passage: bool = False,
         on_ranking: OnRanking | None = None,
         query_transform: Callable[[str], str] | None = clean_tool_query,
         callback_manager: CallbackManager | None = None,
@@ -156,6 +166,7 @@ class ICRRerank(Makers, BaseNodePostprocessor):
                 keep_retrieval_score=keep_retrieval_score,
                 report_truncation=report_truncation,
                 report_answerable=report_answerable,
+                report_passage=report_passage,
                 **own,
             )
         self._reranker = ready
@@ -252,7 +263,7 @@ class ICRRerank(Makers, BaseNodePostprocessor):
             ranking,
             self.top_n,
             keep_retrieval_score=self.keep_retrieval_score,
-            told=Told(self.report_truncation, self.report_answerable),
+            told=Told(self.report_truncation, self.report_answerable, self.report_passage),
         )
 
     def _arguments(self, nodes: list[NodeWithScore], query_bundle: QueryBundle) -> RankArguments:

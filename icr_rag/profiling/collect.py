@@ -48,6 +48,8 @@ def profiling_config(config: RerankerConfig) -> RerankerConfig:
         window=None,
         stride=None,
         aggregation="sum",
+        # Heads are judged by what they make of whole texts.
+        passages="none",
     )
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from icr_rag.config import RerankerConfig
     from icr_rag.model.engine import Engine
+    from icr_rag.prompts.passages import Splitter
     from icr_rag.scoring.judge import Judge
     from icr_rag.scoring.selection import Selection
     from icr_rag.states.document_states import DocumentStates
@@ -115,6 +116,19 @@ class Scorer:
 
         known = (self.engine.context, reach(self.engine.text_config, self.layers))
         return min((n for n in known if n is not None), default=None)
+
+    @cached_property
+    def splitter(self) -> Splitter:
+        """What makes passages of documents, measured as its prompts hold them.
+
+        Raises:
+            MissingDependencyError: if the library that finds sentences is not installed.
+        """
+        from icr_rag.prompts.passages import Splitter
+
+        config = self.config
+        encode = self.prompts.encode_documents
+        return Splitter(encode, config.passage_tokens, config.passage_overlap)
 
 
 @runtime_checkable

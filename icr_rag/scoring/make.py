@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from icr_rag.config import RerankerConfig
 from icr_rag.config_checks import check_meaning, known_use, second_use
+from icr_rag.config_passages import check_folding
 from icr_rag.config_scores import check_explained
 from icr_rag.errors import ConfigError
 from icr_rag.methods import Method, find_method
@@ -60,6 +61,7 @@ def chosen_method(
     check_meaning(config, uses)
     check_explained(config, method)
     check_judged(config, method, text_config)
+    check_folding(config, method)
     return method, selection
 
 

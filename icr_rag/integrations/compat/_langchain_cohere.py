@@ -39,8 +39,7 @@ class CohereRerank(ICRRerank):
         user_agent: not used.
         config: settings as an object or mapping.
         **fields: ``retrieval_score_key``, ``report_truncation``, ``report_answerable``,
-            ``on_ranking``, and any field of
-            `RerankerConfig`.
+            ``report_passage``, ``on_ranking``, and any field of `RerankerConfig`.
 
     Raises:
         ConfigError: if a setting is unknown or has a value that is not allowed.
@@ -108,10 +107,17 @@ class CohereRerank(ICRRerank):
             InputError: for ``rank_fields`` beside the setting of this name, by which mappings are
                 then read.
         """
-        chosen = self._other(model, max_tokens_per_doc)
+        chosen = self._other(model)
         count = self.top_n if isinstance(top_n, int) and top_n < 1 else top_n
         readable = _readable(documents, rank_fields, self.config)
-        return ICRRerank.rerank(chosen, readable, query, top_n=count, instruction=instruction)
+        return ICRRerank.rerank(
+            chosen,
+            readable,
+            query,
+            top_n=count,
+            instruction=instruction,
+            max_tokens_per_doc=max_tokens_per_doc,
+        )
 
     async def arerank(
         self,
@@ -125,20 +131,23 @@ class CohereRerank(ICRRerank):
         instruction: str | None = None,
     ) -> list[dict[str, Any]]:
         """`rerank` without blocking the event loop."""
-        chosen = self._other(model, max_tokens_per_doc)
+        chosen = self._other(model)
         count = self.top_n if isinstance(top_n, int) and top_n < 1 else top_n
         readable = _readable(documents, rank_fields, self.config)
         return await ICRRerank.arerank(
-            chosen, readable, query, top_n=count, instruction=instruction
+            chosen,
+            readable,
+            query,
+            top_n=count,
+            instruction=instruction,
+            max_tokens_per_doc=max_tokens_per_doc,
         )
 
-    def _other(self, model: str | None, tokens: int | None) -> ICRRerank:
+    def _other(self, model: str | None) -> ICRRerank:
         """This object, or one that differs in what a call asks for; it shares the weights."""
         changes: dict[str, object] = {}
         if model is not None and model != self.config.model and not model.startswith(_COHERE):
             changes["model"] = model
-        if tokens is not None:
-            changes["max_document_tokens"] = tokens
         if not changes:
             return self
         key = tuple(changes.items())
@@ -150,6 +159,7 @@ class CohereRerank(ICRRerank):
                 report_truncation=self.report_truncation,
                 report_answerable=self.report_answerable,
                 on_ranking=self._on_ranking,
+                report_passage=self.report_passage,
             )
         return self._others[key]
 
