@@ -193,7 +193,7 @@ def test_what_is_let_through_keeps_its_order():
 
 
 def test_a_place_as_score_is_refused():
-    with pytest.raises(ConfigError, match="score_mode='rank'.*diversity=0.5"):
+    with pytest.raises(ConfigError, match=r"score_mode='rank'.*diversity=0\.5"):
         RerankerConfig(score_mode="rank", diversity=0.5)
     for wrong in (0, -0.1, 1.1, float("nan")):
         with pytest.raises(ConfigError, match="diversity"):

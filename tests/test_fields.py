@@ -1,4 +1,4 @@
-"""The fields that the model reads: what is composed, and that it is read as a text of these words."""
+"""The fields that the model reads: what is composed, and that it is read as such a text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import decimal
 import enum
 import json
 import pickle
+import re
 import uuid
+from pathlib import Path
 
 import numpy
 import pytest
@@ -103,8 +105,8 @@ class Colour(str, enum.Enum):
 
 
 VALUES = [
-    ("é", "é"), (Colour.RED, "red"), (True, "true"), (False, "false"), (0, "0"), (10**30, "1" + "0" * 30),
-    (0.1, "0.1"), (numpy.float32(0.5), "0.5"), (numpy.int64(3), "3"), (numpy.bool_(True), "true"),
+    ("é", "é"), (Colour.RED, "red"), (True, "true"), (False, "false"), (0, "0"),
+    (10**30, "1" + "0" * 30),    (0.1, "0.1"), (numpy.float32(0.5), "0.5"), (numpy.int64(3), "3"), (numpy.bool_(True), "true"),
     (numpy.array([1, 2]), "1, 2"), (decimal.Decimal("1.50"), "1.50"),
     (datetime.datetime(2020, 1, 2, 3, 4), "2020-01-02T03:04:00"), (datetime.time(3, 4), "03:04:00"),
     (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
@@ -127,8 +129,12 @@ NESTED = []
 NESTED.append(NESTED)
 
 
-@pytest.mark.parametrize("value", [Thing(), b"a", {1, 2}, 1j, [Thing()], {"a": Thing()},
-                                   {(1, 2): 3}, NESTED, datetime.timedelta(1)], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "value",
+    [Thing(), b"a", {1, 2}, 1j, [Thing()], {"a": Thing()}, {(1, 2): 3}, NESTED,
+     datetime.timedelta(1)],
+    ids=str,
+)  # fmt: skip
 @pytest.mark.parametrize("layout", ["lines", "yaml"])
 def test_what_cannot_be_written_is_named(value, layout):
     with pytest.raises(InputError, match=r"document 1 .*field 'what'.*(a [\w.]+|nested)"):
@@ -139,7 +145,7 @@ def test_what_lacks_is_left_out_and_a_document_without_any_is_named():
     nothing = {"name": None, "rating": float("nan"), "tags": [], "address": {}, "open": ""}
     for layout in ("lines", "yaml"):
         assert content(nothing, NAMES, layout) == ""
-        with pytest.raises(InputError, match="document 1 has none of the fields.*name.*colour"):
+        with pytest.raises(InputError, match=r"document 1 has none of the fields.*name.*colour"):
             check_given([SHOPS[0], {"colour": "red"}], NAMES, layout)
     with pytest.raises(InputError, match="document 0 has none of the fields"):
         check_given(["only a text"], NAMES, "lines")
@@ -154,7 +160,8 @@ def test_what_lacks_is_left_out_and_a_document_without_any_is_named():
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )  # fmt: skip
 
@@ -212,6 +219,13 @@ def test_all_calls_read_them(tmp_path):
     many = ranker.rank_many(queries, [SHOPS, [dict(shop) for shop in SHOPS]])
     assert list(map(told, many)) == list(map(told, plain.rank_many(queries, [LINES] * 2)))
     assert many[0][0].document.metadata is SHOPS[many[0][0].index]
+    # Lists are the same where what is read is, and only there.
+    years = [[Document(text, metadata={"year": year}) for text in "ab"] for year in (1, 2, 1)]
+    dated = tiny(**fields, rank_fields=("year", "text")).rank_many([QUERY] * 3, years)
+    for year, ranking in zip((1, 2, 1), dated, strict=True):
+        texts = [f"year: {year}\n{text}" for text in "ab"]
+        assert ranking.scores == pytest.approx(plain.rank(QUERY, texts).scores, abs=1e-5)
+    assert dated[0].scores != dated[1].scores
     found = ranker.read_attention(QUERY, SHOPS)
     assert found.token_ids == plain.read_attention(QUERY, LINES).token_ids
 
@@ -326,10 +340,10 @@ def test_llama_index_reads_metadata_by_name(wanted):
     assert nodes == before
     for mode in (schema.MetadataMode.ALL, schema.MetadataMode.NONE):
         for kind in (ICRRerank, ICREncode):
-            with pytest.raises(ConfigError, match="metadata_mode=.*rank_fields"):
+            with pytest.raises(ConfigError, match=r"metadata_mode=.*rank_fields"):
                 kind(rank_fields=READ, metadata_mode=mode)
     adapter.metadata_mode = schema.MetadataMode.ALL
-    with pytest.raises(ConfigError, match="metadata_mode=.*rank_fields"):
+    with pytest.raises(ConfigError, match=r"metadata_mode=.*rank_fields"):
         adapter.postprocess_nodes(nodes, query_str=QUERY)
     kept = tiny(**LIKELIHOOD, document_states="independent", rank_fields=READ, states_memory=77)
     ICREncode(kept)([own.node for own in nodes])
@@ -356,7 +370,7 @@ def test_the_others_read_metadata(wanted):
     given_ = [haystack.Document(id=str(n), content=t, meta=m) for n, (t, m) in enumerate(NOTES)]
     found = ICRRanker(tiny(**fields), top_k=None).run(QUERY, given_)["documents"]
     assert ([int(own.id) for own in found], [own.score for own in found]) == (order, scores)
-    with pytest.raises(ConfigError, match="meta_fields_to_embed=.*rank_fields"):
+    with pytest.raises(ConfigError, match=r"meta_fields_to_embed=.*rank_fields"):
         ICRRanker(tiny(**fields), meta_fields_to_embed=["year"])
 
     results = rerankers.ICRRanker(reranker=tiny(**fields)).rank(
@@ -397,7 +411,8 @@ def test_the_command_line_reads_any_objects(model_folder, tmp_path, capsys):
     assert cli.main(asked[:-2]) != 0
     assert "no 'text'" in capsys.readouterr().err
     encoded = ["encode", str(path), "--model", model_folder, "--dtype", "float32", "--scoring",
-               "likelihood", "--rank-fields", "name", "--states-dir", str(tmp_path / "s")]  # fmt: skip
+               "likelihood", "--rank-fields", "name",
+               "--states-dir", str(tmp_path / "s")]  # fmt: skip
     assert cli.main(encoded) == 0
     assert "4 documents have states" in capsys.readouterr().out
 
@@ -416,6 +431,22 @@ def test_objects_in_files_are_checked(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("words")
     assert read_with_fields(str(path)) == [Document("words", id=str(path))]
+
+
+@pytest.mark.real_weights
+def test_the_snippets_of_the_page_run(capsys):
+    page = (Path(__file__).resolve().parent.parent / "docs" / "fields.md").read_text("utf-8")
+    fields, instructions, diversity = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    names: dict = {}
+    exec(fields, names)
+    assert "Bread & Co" in capsys.readouterr().out
+    read = re.findall(r"```text\n(.*?)\n```", page, flags=re.DOTALL)
+    assert read == [names["reranker"].rank("q", names["shops"][1:])[0].document.text]
+    exec(instructions, names)
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    exec(diversity, names)
+    first, second = json.loads(capsys.readouterr().out)
+    assert {first, second} != {0, 1}
 
 
 def test_profiling_and_evaluation_read_them():

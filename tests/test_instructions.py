@@ -124,7 +124,7 @@ def test_overhead_covers_the_prompt_and_what_is_kept():
         assert prompts.kept(document)[: len(shared)] == shared
 
 
-# --- per call, as by the setting -------------------------------------------------------------------
+# --- per call, as by the setting ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("row", "states"), CASES, ids=lambda x: getattr(x, "label", x))
@@ -308,6 +308,8 @@ def test_all_calls_take_it(fields):
     for one, other in zip(many, wanted, strict=True):
         assert one.scores == pytest.approx(other[1], abs=1e-5)
     assert many[0].scores != ranker.rank_many(queries, [DOCUMENTS] * 2)[0].scores
+    # One by itself goes another way.
+    assert told(ranker.rank_many(queries[:1], [DOCUMENTS], instruction=OWN)[0]) == wanted[0]
 
 
 @pytest.mark.parametrize("fields", [{"framework": "listwise", "layers": (1, 2)}, LIKELIHOOD])
