@@ -106,7 +106,7 @@ class Watched(Pace):
 def ranker(fields: dict[str, Any], calls: Calls, dtype: str) -> Reranker:
     """A reranker that is warm, and whose batches are watched."""
     made = Reranker(dtype=dtype, max_document_tokens=128, **fields).warm_up()
-    for scorer in made._scorers or ():
+    for scorer in made._scorers.made or ():
         if scorer is not None:
             scorer.pace = Watched(calls)
     return made.warm_up()

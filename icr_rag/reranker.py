@@ -22,20 +22,19 @@ from icr_rag.arguments import (
     check_retrieval_scores,
     check_top_n,
 )
-from icr_rag.calls.in_time import answer_in_time, nothing_scored, rank_in_turn, turn
-from icr_rag.calls.instructed import Instructed
+from icr_rag.calls.in_time import answer_in_time, nothing_scored, rank_in_turn
 from icr_rag.calls.notices import tell_cuts, tell_degraded
 from icr_rag.calls.rank import Ranked
 from icr_rag.calls.rank_many import check_lists, rank_lists
 from icr_rag.calls.request import Request
+from icr_rag.calls.scorers import Scorers
 from icr_rag.config import RerankerConfig
 from icr_rag.config_scores import counts_first_stage
-from icr_rag.deadline import Clock, Deadline, OutOfTime, begun
+from icr_rag.deadline import Clock, OutOfTime, begun
 from icr_rag.errors import ClosedError, ConfigError, InputError, brief
 from icr_rag.fields import Given, check_given
 from icr_rag.frameworks.combine import needed_scores
 from icr_rag.model.device import release_cached_memory
-from icr_rag.model.forking import Turns, check_process, computing
 from icr_rag.order import UNREAD
 from icr_rag.ranking import make_ranking, present, unread
 from icr_rag.types import AttentionReading, DocumentLike, Encoded, Ranking, Usage
@@ -69,13 +68,8 @@ class Reranker:
     def __init__(self, config: RerankerConfig | None = None, **fields: Any) -> None:
         base = RerankerConfig() if config is None else config
         self.config = base.replace(**fields) if fields else base
-        self._foreign: tuple[Any, Any] | None = None
-        #: Held while the scorers are made, which may load the model: never on an event loop.
-        self._making = Turns()
-        self._scorers: tuple[Scorer, Scorer | None] | None = None
-        self._instructed = Instructed()
+        self._scorers = Scorers()
         self._worker = Worker()
-        self._closed = False
         #: What deadlines and paces are read from.
         self._clock: Clock = time.perf_counter
 
@@ -107,7 +101,7 @@ class Reranker:
             # Traces name the model, and settings that are saved must not stand for other weights.
             name = getattr(model.config, "_name_or_path", "") or type(model).__name__
             reranker.config = reranker.config.replace(model=name)
-        reranker._foreign = (model, tokenizer)
+        reranker._scorers.foreign = (model, tokenizer)
         return reranker
 
     def with_config(self, **changes: Any) -> Reranker:
@@ -121,7 +115,8 @@ class Reranker:
 
     def _with(self, other: Reranker) -> Reranker:
         # Another model's name is a wish for other weights.
-        other._foreign = self._foreign if other.config.model == self.config.model else None
+        if other.config.model == self.config.model:
+            other._scorers.foreign = self._scorers.foreign
         return other
 
     # --- ranking ----------------------------------------------------------------------------
@@ -203,13 +198,13 @@ class Reranker:
         if not any(document.content.strip() for document in given):
             score = UNREAD if self.config.score_mode == "explained" else 0.0
             return Ranked(present(unread(len(given), score), given, self.config, 0), Usage())
-        self._check_open()
+        self._scorers.check_open()
         if self.config.fusion == "weighted":
             needed_scores(first_stage)
         try:
-            scorers = self._ensure_scorers(
-                request.due, request.instruction, given_up=request.given_up
-            )
+            if request.given_up:
+                raise OutOfTime
+            scorers = self._scorers.get(self.config, request.due, request.instruction)
         except OutOfTime:
             return nothing_scored(self.config, request)
         loaded = self._clock() - started
@@ -260,7 +255,7 @@ class Reranker:
         milliseconds = check_deadline(deadline_ms, self.config.deadline_ms)
         return rank_lists(
             self.config,
-            lambda due: self._ensure_scorers(due, own)[0],
+            lambda due: self._scorers.get(self.config, due, own)[0],
             lambda query, given, answered, due: self._rank(
                 Request(
                     query,
@@ -297,7 +292,9 @@ class Reranker:
         own = check_instruction(instruction)
         config = self.config if own is None else self.config.replace(instruction=own)
         read = self._check_given(documents).read
-        return read_attention(lambda: self._ensure_scorers(None, own)[0], config, query, read)
+        return read_attention(
+            lambda: self._scorers.get(self.config, None, own)[0], config, query, read
+        )
 
     def encode(
         self,
@@ -335,7 +332,7 @@ class Reranker:
     @property
     def scorer(self) -> Scorer:
         """What judges windows of documents (`icr_rag.scoring.base`); loads the model if need be."""
-        return self._ensure_scorers()[0]
+        return self._scorers.get(self.config)[0]
 
     @property
     def engine(self) -> Engine:
@@ -355,11 +352,7 @@ class Reranker:
 
         A call that is under way ends as it would have; calls that wait raise `ClosedError`.
         """
-        # No lock: a call that is loading goes on, and finds out when it is done.
-        self._closed = True
-        self._scorers = None
-        self._instructed.clear()
-        self._foreign = None
+        self._scorers.close()
         self._worker.close()
         release_cached_memory()
 
@@ -379,7 +372,7 @@ class Reranker:
         return self
 
     def __reduce__(self) -> Any:
-        if self._foreign is not None:
+        if self._scorers.foreign is not None:
             raise InputError(
                 "a Reranker made by from_model cannot be pickled: its weights live in this "
                 "process; make one there from a configuration"
@@ -389,49 +382,6 @@ class Reranker:
     def __repr__(self) -> str:
         changed = self.config.changed().items()
         return f"Reranker({', '.join(f'{name}={value!r}' for name, value in changed)})"
-
-    def _ensure_scorers(
-        self, due: Deadline | None = None, instruction: str | None = None, *, given_up: bool = False
-    ) -> tuple[Scorer, Scorer | None]:
-        """Both scorers, or an error: a cascade whose second one cannot be made does not rank.
-
-        Loading cannot be stopped; only waiting for another thread that loads ends at a deadline.
-
-        Args:
-            instruction: of the call; None: that of the settings.
-        """
-        if given_up:
-            raise OutOfTime
-        found = self._scorers
-        if found is None:
-            with turn(self._making.lock, due):
-                found = self._scorers or self._make_scorers()
-                self._check_open()
-                self._scorers = found
-        self._check_open()
-        engine = found[0].engine
-        check_process(engine.device)
-        if instruction is None or instruction == self.config.instruction:
-            return found
-        found = self._instructed.get(engine, self.config, instruction)
-        self._check_open()
-        return found
-
-    def _make_scorers(self) -> tuple[Scorer, Scorer | None]:
-        from icr_rag.calls.load import load_scorers, scorers_on
-        from icr_rag.model.loading import engine_from_model
-
-        self._check_open()
-        check_process("cpu")
-        computing()
-        if self._foreign is None:
-            return load_scorers(self.config)
-        engine = engine_from_model(*self._foreign, self.config.attn_implementation)
-        return scorers_on(engine, self.config)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClosedError("this Reranker was closed; make a new one")
 
     def _check_given(self, documents: Sequence[DocumentLike]) -> Given:
         return check_given(documents, self.config.rank_fields, self.config.rank_fields_format)

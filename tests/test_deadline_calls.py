@@ -71,9 +71,9 @@ def test_waiting_for_another_call_ends_at_the_deadline():
 
 def test_waiting_for_another_thread_that_loads_too():
     ranker = tiny()
-    with held(ranker._making.lock):
+    with held(ranker._scorers.making.lock):
         assert_given(ranker.rank(QUERY, TEXTS, deadline_ms=30))
-    assert ranker._scorers is None
+    assert ranker._scorers.made is None
 
 
 async def test_an_event_loop_has_its_answer_whatever_the_thread_does(caplog, monkeypatch):

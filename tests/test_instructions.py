@@ -194,7 +194,7 @@ def test_threads_and_turns_do_not_mix_them(fields, monkeypatch):
         found = list(pool.map(lambda one: ranker.rank(QUERY, DOCUMENTS, instruction=one), order))
     for one, ranking in zip(order, found, strict=True):
         assert told(ranking) == wanted[one], one
-    assert len(ranker._instructed) <= 2
+    assert len(ranker._scorers.instructed) <= 2
 
 
 def test_the_latest_are_kept_on_the_same_weights(monkeypatch):
@@ -216,9 +216,11 @@ def test_the_latest_are_kept_on_the_same_weights(monkeypatch):
     # 2 lets 0 go, which then lets 1 go.
     assert [one[-1] for one in made[1:]] == ["0", "1", "2", "0", "1"]
     assert ranker.engine is engine
-    assert ranker._instructed.get(engine, ranker.config, "instruction 1")[0].engine is engine
+    assert (
+        ranker._scorers.instructed.get(engine, ranker.config, "instruction 1")[0].engine is engine
+    )
     ranker.close()
-    assert len(ranker._instructed) == 0
+    assert len(ranker._scorers.instructed) == 0
 
 
 # --- kept states ------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ QUERY = "Which metal melts first?"
 def reference_scores(reranker, query, documents):
     """ICR from full eager maps, in plain Python, for one prompt."""
     reading = reranker.read_attention(query, documents)
-    model = reranker._foreign[0]
+    model = reranker._scorers.foreign[0]
     token_scores = []
     for ids, rows in (
         (reading.token_ids, reading.query_rows),

@@ -148,7 +148,7 @@ def test_a_pickle_of_a_replacement_is_one():
 def test_making_and_copying_load_nothing():
     adapter = ICRRerank(model="no/such-model")
     for twin in (adapter, copy.deepcopy(adapter), pickle.loads(pickle.dumps(adapter))):
-        assert twin.reranker._scorers is None
+        assert twin.reranker._scorers.made is None
 
 
 # --- nodes without text --------------------------------------------------------------------------

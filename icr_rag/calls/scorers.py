@@ -1,0 +1,90 @@
+"""The scorers of one reranker: made when they are first asked for, let go of when it closes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from icr_rag.calls.in_time import turn
+from icr_rag.calls.instructed import Instructed
+from icr_rag.config import RerankerConfig
+from icr_rag.deadline import Deadline
+from icr_rag.errors import ClosedError
+from icr_rag.model.forking import Turns, check_process, computing
+
+if TYPE_CHECKING:
+    from icr_rag.scoring.base import Scorer
+
+    Made = tuple[Scorer, Scorer | None]
+
+
+class Scorers:
+    """Makes scorers, which may load the model, and keeps them. Safe under threads.
+
+    Attributes:
+        foreign: model and tokenizer that are loaded already; None: the configuration names them.
+        made: the scorer and that of a second reading; None: none are made yet.
+        instructed: those for the instructions of calls.
+        making: held while they are made, never on an event loop.
+    """
+
+    def __init__(self) -> None:
+        self.foreign: tuple[Any, Any] | None = None
+        self.made: Made | None = None
+        self.instructed = Instructed()
+        self.making = Turns()
+        self._closed = False
+
+    def get(
+        self, config: RerankerConfig, due: Deadline | None = None, instruction: str | None = None
+    ) -> Made:
+        """Both scorers, or an error: a cascade whose second one cannot be made does not rank.
+
+        Loading cannot be stopped; only waiting for another thread that loads ends at a deadline.
+
+        Args:
+            config: of the reranker, the same in every call.
+            due: when the answer is; None: there is no deadline.
+            instruction: of the call; None: that of the settings.
+
+        Raises:
+            OutOfTime: if another thread loads for too long.
+            ClosedError: if they were let go of.
+        """
+        found = self.made
+        if found is None:
+            with turn(self.making.lock, due):
+                found = self.made or self._make(config)
+                self.check_open()
+                self.made = found
+        self.check_open()
+        engine = found[0].engine
+        check_process(engine.device)
+        if instruction is None or instruction == config.instruction:
+            return found
+        found = self.instructed.get(engine, config, instruction)
+        self.check_open()
+        return found
+
+    def check_open(self) -> None:
+        """Raise `ClosedError` if they were let go of."""
+        if self._closed:
+            raise ClosedError("this Reranker was closed; make a new one")
+
+    def close(self) -> None:
+        """Let go of them. Takes no turn: a call that is loading finds out when it is done."""
+        self._closed = True
+        self.made = None
+        self.instructed.clear()
+        self.foreign = None
+
+    def _make(self, config: RerankerConfig) -> Made:
+        from icr_rag.calls.load import load_scorers, scorers_on
+        from icr_rag.model.loading import engine_from_model
+
+        self.check_open()
+        check_process("cpu")
+        computing()
+        if self.foreign is None:
+            return load_scorers(config)
+        engine = engine_from_model(*self.foreign, config.attn_implementation)
+        return scorers_on(engine, config)
