@@ -106,7 +106,8 @@ class Colour(str, enum.Enum):
 
 VALUES = [
     ("é", "é"), (Colour.RED, "red"), (True, "true"), (False, "false"), (0, "0"),
-    (10**30, "1" + "0" * 30),    (0.1, "0.1"), (numpy.float32(0.5), "0.5"), (numpy.int64(3), "3"), (numpy.bool_(True), "true"),
+    (10**30, "1" + "0" * 30), (0.1, "0.1"), (numpy.float32(0.5), "0.5"), (numpy.int64(3), "3"),
+    (numpy.bool_(True), "true"),
     (numpy.array([1, 2]), "1, 2"), (decimal.Decimal("1.50"), "1.50"),
     (datetime.datetime(2020, 1, 2, 3, 4), "2020-01-02T03:04:00"), (datetime.time(3, 4), "03:04:00"),
     (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
@@ -122,7 +123,8 @@ def test_values_are_written_the_same_everywhere(value, written):
 
 
 class Thing:
-    pass
+    def __repr__(self):
+        return "a thing"
 
 
 NESTED = []

@@ -376,16 +376,15 @@ def test_a_profile_holds_for_all_instructions(tmp_path):
 
 def test_langchain_and_the_command_line_take_it(model_folder, tmp_path, capsys):
     pytest.importorskip("langchain_core")
-    from icr_rag.integrations.compat.langchain import CohereRerank
     from icr_rag.integrations.langchain import ICRRerank
 
     wanted = tiny(**LIKELIHOOD, instruction=OWN).rank(QUERY, DOCUMENTS)
-    for adapter in (ICRRerank(tiny(**LIKELIHOOD)), CohereRerank(tiny(**LIKELIHOOD), top_n=None)):
-        for found in (
-            adapter.rerank(DOCUMENTS, QUERY, instruction=OWN),
-            asyncio.run(adapter.arerank(DOCUMENTS, QUERY, instruction=OWN)),
-        ):
-            assert [row["relevance_score"] for row in found] == [hit.score for hit in wanted]
+    adapter = ICRRerank(tiny(**LIKELIHOOD))
+    for found in (
+        adapter.rerank(DOCUMENTS, QUERY, instruction=OWN),
+        asyncio.run(adapter.arerank(DOCUMENTS, QUERY, instruction=OWN)),
+    ):
+        assert [row["relevance_score"] for row in found] == [hit.score for hit in wanted]
     path = tmp_path / "documents.jsonl"
     path.write_text("\n".join(json.dumps({"text": text}) for text in DOCUMENTS))
     asked = ["rerank", QUERY, str(path), "--model", model_folder, "--scoring", "likelihood",

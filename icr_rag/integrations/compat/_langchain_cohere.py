@@ -80,7 +80,8 @@ class CohereRerank(ICRRerank):
         self.base_url = base_url
         self.user_agent = user_agent
 
-    def rerank(
+    # The signatures are the namesake's, which have no instruction.
+    def rerank(  # type: ignore[override]
         self,
         documents: Sequence[Document | DocumentLike],
         query: str,
@@ -89,7 +90,6 @@ class CohereRerank(ICRRerank):
         model: str | None = None,
         top_n: int | None = -1,
         max_tokens_per_doc: int | None = None,
-        instruction: str | None = None,
     ) -> list[dict[str, Any]]:
         """Positions and scores, best first: ``[{"index": 2, "relevance_score": 0.7}, ...]``.
 
@@ -101,7 +101,6 @@ class CohereRerank(ICRRerank):
             model: another model for this call; it stays loaded with this object.
             top_n: how many results; None: all; below 1: this object's ``top_n``.
             max_tokens_per_doc: longer documents are cut; None: as configured.
-            instruction: for this call, as the setting; None: the setting.
 
         Raises:
             InputError: for ``rank_fields`` beside the setting of this name, by which mappings are
@@ -111,15 +110,10 @@ class CohereRerank(ICRRerank):
         count = self.top_n if isinstance(top_n, int) and top_n < 1 else top_n
         readable = _readable(documents, rank_fields, self.config)
         return ICRRerank.rerank(
-            chosen,
-            readable,
-            query,
-            top_n=count,
-            instruction=instruction,
-            max_tokens_per_doc=max_tokens_per_doc,
+            chosen, readable, query, top_n=count, max_tokens_per_doc=max_tokens_per_doc
         )
 
-    async def arerank(
+    async def arerank(  # type: ignore[override]
         self,
         documents: Sequence[Document | DocumentLike],
         query: str,
@@ -128,19 +122,13 @@ class CohereRerank(ICRRerank):
         model: str | None = None,
         top_n: int | None = -1,
         max_tokens_per_doc: int | None = None,
-        instruction: str | None = None,
     ) -> list[dict[str, Any]]:
         """`rerank` without blocking the event loop."""
         chosen = self._other(model)
         count = self.top_n if isinstance(top_n, int) and top_n < 1 else top_n
         readable = _readable(documents, rank_fields, self.config)
         return await ICRRerank.arerank(
-            chosen,
-            readable,
-            query,
-            top_n=count,
-            instruction=instruction,
-            max_tokens_per_doc=max_tokens_per_doc,
+            chosen, readable, query, top_n=count, max_tokens_per_doc=max_tokens_per_doc
         )
 
     def _other(self, model: str | None) -> ICRRerank:
