@@ -69,7 +69,8 @@ def test_every_field_is_described():
     own = {**ICRRerank.model_fields}
     del own["callback_manager"]
     assert sorted(own) == [
-        "config", "keep_retrieval_score", "metadata_mode", "report_truncation", "top_n"
+        "config", "keep_retrieval_score", "metadata_mode", "report_passage",
+        "report_truncation", "top_n"
     ]  # fmt: skip
     assert all(field.description for field in own.values())
 
