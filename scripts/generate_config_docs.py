@@ -103,12 +103,12 @@ All have `from_config(path)`, `from_env()` and `from_llm(llm)`, and take `rerank
 | adapter | keywords that no file sets |
 |---|---|
 | `llama_index.ICRRerank` | `metadata_mode`, `keep_retrieval_score`, `report_truncation`, \
-`report_answerable`, `on_ranking`, `query_transform`, \
+`report_answerable`, `report_passage`, `on_ranking`, `query_transform`, \
 `callback_manager` |
 | `langchain.ICRRerank` | `retrieval_score_key`, `report_truncation`, \
-`report_answerable`, `on_ranking` |
+`report_answerable`, `report_passage`, `on_ranking` |
 | `langchain_cross_encoder.ICRCrossEncoder` | |
-| `haystack.ICRRanker` | `meta_fields_to_embed`, `embedding_separator` |
+| `haystack.ICRRanker` | `meta_fields_to_embed`, `embedding_separator`, `report_passage` |
 | `sentence_transformers.CrossEncoder` | `activation_fn` |
 | `rerankers.ICRRanker` | `verbose` |
 | `pyterrier.ICRRanker` | `text_field` |

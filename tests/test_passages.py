@@ -6,6 +6,7 @@ import copy
 import logging
 import re
 import sys
+from pathlib import Path
 
 import pytest
 from tiny import byte_tokenizer, tiny_model
@@ -430,6 +431,15 @@ def test_switching_drops_what_means_nothing():
     assert (kept.passages, kept.passage_tokens, kept.passage_overlap) == ("top2", 99, 9)
     assert RerankerConfig.from_dict(split.to_dict()) == split
     assert profiling_config(split).passages == "none"
+
+
+def test_the_code_of_the_page_runs(model_folder, capsys):
+    page = Path(__file__).resolve().parent.parent / "docs" / "long-documents.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    exec(code.replace('"smollm2-135m"', repr(model_folder)), {})
+    told = capsys.readouterr().out
+    # More than are found by the model's own tokenizer: here each byte is a token.
+    assert int(told.splitlines()[-1].split()[0]) > 4
 
 
 def test_documents_without_content_are_read_as_they_are():

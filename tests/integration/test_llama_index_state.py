@@ -69,7 +69,7 @@ def test_every_field_is_described():
     own = {**ICRRerank.model_fields}
     del own["callback_manager"]
     assert sorted(own) == [
-        "config", "keep_retrieval_score", "metadata_mode", "report_answerable",
+        "config", "keep_retrieval_score", "metadata_mode", "report_answerable", "report_passage",
         "report_truncation", "top_n"
     ]  # fmt: skip
     assert all(field.description for field in own.values())
