@@ -180,7 +180,8 @@ class Reranker:
     def _score(self, request: Request, answered: Scorer | None = None) -> Ranked:
         """Check, load, and go through the steps."""
         started = time.perf_counter()
-        query, given = request.query, request.read
+        query = request.query
+        given = request.documents if request.read is None else request.read
         check_query(query)
         # The configuration may say that they do not count.
         asked = request.retrieval_scores if counts_first_stage(self.config) else None
@@ -386,7 +387,11 @@ class Reranker:
             raise ClosedError("this Reranker was closed; make a new one")
 
     def _check_given(self, documents: Sequence[DocumentLike]) -> Given:
-        return check_given(documents, self.config.rank_fields, self.config.rank_fields_format)
+        config = self.config
+        if config.rank_fields is None:
+            given = check_documents(documents)
+            return Given(given, given)
+        return check_given(documents, config.rank_fields, config.rank_fields_format)
 
     def _check_top_n(self, top_n: int | None) -> int | None:
         return check_top_n(top_n, self.config.top_n)

@@ -19,7 +19,7 @@ class Request:
         top_n: how many hits to return; None: all.
         retrieval_scores: the first stage's, unchecked.
         instruction: checked; None: that of the settings.
-        fields: what the model reads of each document where that is not the document as it is.
+        read: what the model reads of each document; None: the document as it is.
     """
 
     query: str
@@ -27,9 +27,4 @@ class Request:
     top_n: int | None = None
     retrieval_scores: RetrievalScores | None = None
     instruction: str | None = None
-    fields: Sequence[Document] | None = None
-
-    @property
-    def read(self) -> Sequence[Document]:
-        """What the model reads of each document."""
-        return self.documents if self.fields is None else self.fields
+    read: Sequence[Document] | None = None
