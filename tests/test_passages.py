@@ -14,6 +14,8 @@ from tiny import byte_tokenizer, tiny_model
 pytest.importorskip("sentencex")
 
 from icr_rag import Document, Reranker, RerankerConfig
+from icr_rag.arguments import check_documents
+from icr_rag.calls.rank_many import answer_together
 from icr_rag.errors import ConfigError, InputError, MissingDependencyError
 from icr_rag.frameworks.combine import combine, rule_of
 from icr_rag.frameworks.result import WindowedScores
@@ -283,6 +285,11 @@ def test_many_queries_agree_with_one_and_split_once(fields, monkeypatch):
         assert found.scores == pytest.approx(alone.scores, abs=1e-5)
         assert [hit.passage for hit in found] == [hit.passage for hit in alone]
         assert found.usage.passages == alone.usage.passages
+    if fields is not LIKELIHOOD:
+        given = check_documents(DOCUMENTS)
+        answered = answer_together(ranker.scorer, ranker.config, queries, given)
+        # What one pass was over.
+        assert len(answered._documents) == many[0].usage.passages
 
 
 def test_cutting_comes_before_splitting():

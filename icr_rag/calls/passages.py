@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from icr_rag.calls.candidates import Candidates
-from icr_rag.frameworks.listwise import lower_to_agree
 from icr_rag.frameworks.result import WindowedScores
 from icr_rag.prompts.passages import passage
 from icr_rag.scoring.base import Scorer
@@ -140,8 +139,6 @@ def fold(
     places = [place_of(number) for number in best]
     groups = [ranked.groups[ranked.order[own]] for own in places]
     order = _order(places, scores, groups, how)
-    if how == "top2":
-        lower_to_agree(order, scores, groups)
     folded = WindowedScores(order, scores, groups)
     return Folded(folded, owner, [passages.documents[number] for number in best], spans)
 
@@ -169,7 +166,7 @@ def _order(
     """
     if how != "top2":
         return sorted(range(len(places)), key=lambda item: places[item])
-    # A window stands above another as a whole.
+    # A window stands above another as a whole, and so do means over its scores.
     tops = {group: min(p for p, g in zip(places, groups, strict=True) if g == group)
             for group in set(groups)}  # fmt: skip
     return sorted(range(len(places)), key=lambda item: (tops[groups[item]], -scores[item]))

@@ -59,11 +59,11 @@ def rank_listwise(
             carried -= 1
         end = start + carried
         number += 1
-    lower_to_agree(order, scores, groups)
+    _lower_to_agree(order, scores, groups)
     return WindowedScores(order, scores, groups)
 
 
-def lower_to_agree(order: Sequence[int], scores: list[float], groups: Sequence[int]) -> None:
+def _lower_to_agree(order: Sequence[int], scores: list[float], groups: Sequence[int]) -> None:
     """Make scores fall along the order, for whoever sorts by them later."""
     drop = 0.0
     for above, item in pairwise(order):
