@@ -288,10 +288,13 @@ def test_a_repeat_that_has_no_score_stays_left_out():
     from llama_index.core.schema import NodeWithScore, TextNode
 
     from icr_rag.integrations._llama_index_nodes import ranked_nodes
+    from icr_rag.integrations._told import Told
     from icr_rag.types import Document, RankedDocument, Ranking, Usage
 
     nodes = [NodeWithScore(node=TextNode(text=text)) for text in ("a", "b", "b")]
     hits = tuple(RankedDocument(n, 0.0, Document("x")) for n in (0, 1))
-    ranking = Ranking(hits, (0.0,) * 3, (0, -1, -1), Usage(unscored=(1, 2)), {2: 1}, None, "late")
-    found = ranked_nodes(nodes, ranking, None, keep_retrieval_score=False, report_truncation=False)
+    ranking = Ranking(
+        hits, (0.0,) * 3, (0, -1, -1), Usage(unscored=(1, 2)), {2: 1}, degraded="late"
+    )
+    found = ranked_nodes(nodes, ranking, None, keep_retrieval_score=False, told=Told())
     assert [node.node.text for node in found] == ["a", "b"]

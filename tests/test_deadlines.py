@@ -160,7 +160,9 @@ def test_what_was_scored_has_the_scores_of_a_whole_ranking(fields, milliseconds,
 
 def shares(fields, deadlines):
     """How many documents have no score, for each deadline; one call after the other."""
-    ranker = tiny(**fields)
+    # Rerankers of the same settings share what is kept; nothing of another one's must be there.
+    apart = {"states_memory": 43} if "document_states" in fields else {}
+    ranker = tiny(**fields, **apart)
     with fake_time(ranker):
         ranker.warm_up()
         return [
@@ -265,9 +267,11 @@ def test_writing_stops_between_two_tokens():
 
 def test_loading_counts_and_is_told(monkeypatch, caplog):
     ranker = tiny(**LIKELIHOOD)
-    plain = ranker._make_scorers
+    plain = ranker._scorers._make
     with fake_time(ranker) as clock:
-        monkeypatch.setattr(ranker, "_make_scorers", lambda: (clock.run(3000), plain())[1])
+        monkeypatch.setattr(
+            ranker._scorers, "_make", lambda config: (clock.run(3000), plain(config))[1]
+        )
         found = ranker.rank(QUERY, DOCUMENTS, deadline_ms=50)
         assert [hit.index for hit in found] == [0, 1, 2, 4, 5, 6, 7, 3]
         assert found.usage.seconds["total"] == pytest.approx(3.0)
@@ -315,7 +319,7 @@ def test_mistakes_and_failures_are_as_without_a_deadline(monkeypatch):
     late = patient.rank(QUERY, DOCUMENTS)
     assert (late.error, late.degraded is None) == (None, False)
     broken = patient.with_config(deadline_ms=AMPLE)
-    monkeypatch.setattr(broken, "_make_scorers", lambda: 1 / 0)
+    monkeypatch.setattr(broken._scorers, "_make", lambda config: 1 / 0)
     failed = broken.rank(QUERY, DOCUMENTS)
     assert ("ZeroDivisionError" in failed.error, failed.degraded) == (True, None)
 

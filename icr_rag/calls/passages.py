@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from icr_rag.calls.candidates import Candidates
-from icr_rag.frameworks.listwise import lower_to_agree
 from icr_rag.frameworks.result import WindowedScores
 from icr_rag.frameworks.unscored import placed
 from icr_rag.prompts.passages import passage
@@ -142,8 +141,6 @@ def fold(
     places = [place_of(number) for number in best]
     groups = [ranked.groups[ranked.order[own]] for own in places]
     order = _order(places, scores, groups, how)
-    if how == "top2":
-        lower_to_agree(order, scores, groups)
     folded = WindowedScores(order, scores, groups)
     if ranked.unscored:
         of_item: list[set[int]] = [set() for _ in best]
@@ -201,7 +198,7 @@ def _order(
     """
     if how != "top2":
         return sorted(range(len(places)), key=lambda item: places[item])
-    # A window stands above another as a whole.
+    # A window stands above another as a whole, and so do means over its scores.
     tops = {group: min(p for p, g in zip(places, groups, strict=True) if g == group)
             for group in set(groups)}  # fmt: skip
     return sorted(range(len(places)), key=lambda item: (tops[groups[item]], -scores[item]))

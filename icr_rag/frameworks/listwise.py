@@ -67,7 +67,7 @@ def rank_listwise(
             carried -= 1
         end = start + carried
         number += 1
-    lower_to_agree(order[reached:], scores, groups)
+    _lower_to_agree(order[reached:], scores, groups)
     if reached == 0:
         return WindowedScores(order, scores, groups)
     read = WindowedScores(
@@ -76,7 +76,7 @@ def rank_listwise(
     return placed(read, range(reached, count), range(reached), [])
 
 
-def lower_to_agree(order: Sequence[int], scores: list[float], groups: Sequence[int]) -> None:
+def _lower_to_agree(order: Sequence[int], scores: list[float], groups: Sequence[int]) -> None:
     """Make scores fall along the order, for whoever sorts by them later; of these items only."""
     drop = 0.0
     for above, item in pairwise(order):
