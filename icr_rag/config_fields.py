@@ -168,7 +168,7 @@ class Fields(BaseModel):
         "none",
         description="Split documents of more than `passage_tokens` into passages, which are read "
         "in their place: a document has the score of its best passage ('max') or the mean of its "
-        "two best ('top2', not where scores say the order only). Needs icr-rag[passages].",
+        "two best ('top2', not where scores say the order only). Needs the extra 'passages'.",
     )
     passage_tokens: int = Field(
         256, ge=16, description="Most tokens of a passage, the document's title before it counted."

@@ -30,7 +30,7 @@ from icr_rag.calls.request import Request
 from icr_rag.calls.scorers import Scorers
 from icr_rag.config import RerankerConfig
 from icr_rag.config_scores import counts_first_stage
-from icr_rag.deadline import Clock, OutOfTime, begun
+from icr_rag.deadline import Clock, Deadline, OutOfTime, begun
 from icr_rag.errors import ClosedError, ConfigError, InputError, brief
 from icr_rag.fields import Given, check_given
 from icr_rag.frameworks.combine import needed_scores
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
+    from icr_rag.calls.scorers import Made
     from icr_rag.model.engine import Engine
     from icr_rag.scoring.base import Scorer
 
@@ -204,7 +205,7 @@ class Reranker:
         try:
             if request.given_up:
                 raise OutOfTime
-            scorers = self._scorers.get(self.config, request.due, request.instruction)
+            scorers = self._held(request.due, request.instruction)
         except OutOfTime:
             return nothing_scored(self.config, request)
         loaded = self._clock() - started
@@ -226,6 +227,13 @@ class Reranker:
         A cancelled call that has started finishes in its thread and its result is dropped. So does
         one that has not ended at its deadline: the given order is returned then, in time.
         """
+        if check_deadline(deadline_ms, self.config.deadline_ms) is None:
+            call = functools.partial(
+                self.rank, query, documents, top_n, retrieval_scores=retrieval_scores,
+                deadline_ms=deadline_ms, instruction=instruction,
+                max_tokens_per_doc=max_tokens_per_doc,
+            )  # fmt: skip
+            return await self._worker.run(call)
         ask = functools.partial(Request.of, self.config, self._clock, query, documents, top_n)
         request = ask(retrieval_scores, deadline_ms, instruction, max_tokens_per_doc)
         return await answer_in_time(self._worker.run, self._rank, request)
@@ -255,7 +263,7 @@ class Reranker:
         milliseconds = check_deadline(deadline_ms, self.config.deadline_ms)
         return rank_lists(
             self.config,
-            lambda due: self._scorers.get(self.config, due, own)[0],
+            lambda due: self._held(due, own)[0],
             lambda query, given, answered, due: self._rank(
                 Request(
                     query,
@@ -292,9 +300,7 @@ class Reranker:
         own = check_instruction(instruction)
         config = self.config if own is None else self.config.replace(instruction=own)
         read = self._check_given(documents).read
-        return read_attention(
-            lambda: self._scorers.get(self.config, None, own)[0], config, query, read
-        )
+        return read_attention(lambda: self._held(instruction=own)[0], config, query, read)
 
     def encode(
         self,
@@ -332,7 +338,7 @@ class Reranker:
     @property
     def scorer(self) -> Scorer:
         """What judges windows of documents (`icr_rag.scoring.base`); loads the model if need be."""
-        return self._scorers.get(self.config)[0]
+        return self._held()[0]
 
     @property
     def engine(self) -> Engine:
@@ -382,6 +388,12 @@ class Reranker:
     def __repr__(self) -> str:
         changed = self.config.changed().items()
         return f"Reranker({', '.join(f'{name}={value!r}' for name, value in changed)})"
+
+    def _held(self, due: Deadline | None = None, instruction: str | None = None) -> Made:
+        return self._scorers.get(self.config, self._make_scorers, due, instruction)
+
+    def _make_scorers(self) -> Made:
+        return self._scorers.make(self.config)
 
     def _check_given(self, documents: Sequence[DocumentLike]) -> Given:
         return check_given(documents, self.config.rank_fields, self.config.rank_fields_format)

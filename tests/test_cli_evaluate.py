@@ -246,6 +246,8 @@ SETWISE = ["--framework", "setwise"]
 LIKELIHOOD = ["--scoring", "likelihood"]
 YES_NO = [*LIKELIHOOD, "--likelihood", "yes_no"]
 RRF = ["--fusion", "rrf"]
+FIELDS = ["--rank-fields", "name"]
+PASSAGES = ["--passages", "max"]
 ABSOLUTE = ["--score-mode", "explained"]
 BESIDE = [
     (ABSOLUTE, {"score_mode": "explained"}),
@@ -253,6 +255,8 @@ BESIDE = [
     (LIKELIHOOD, {"scoring": "likelihood"}),
     (YES_NO, {"likelihood": "yes_no"}),
     (RRF, {"fusion": "rrf"}),
+    (FIELDS, {"rank_fields": ("name",)}),
+    (PASSAGES, {"passages": "max"}),
 ]
 FLAGS = {
     "model": (["--model", "some/model"], "some/model"),
@@ -287,6 +291,13 @@ FLAGS = {
     "fusion": (["--fusion", "rrf"], "rrf"),
     "fusion_weight": ([*RRF, "--fusion-weight", "0.7"], 0.7),
     "near_duplicates": (["--near-duplicates", "0.8"], 0.8),
+    "diversity": (["--diversity", "0.3"], 0.3),
+    "deadline_ms": (["--deadline-ms", "250"], 250.0),
+    "rank_fields": (["--rank-fields", "name,text"], ("name", "text")),
+    "rank_fields_format": ([*FIELDS, "--rank-fields-format", "yaml"], "yaml"),
+    "passages": (["--passages", "top2"], "top2"),
+    "passage_tokens": ([*PASSAGES, "--passage-tokens", "64"], 64),
+    "passage_overlap": ([*PASSAGES, "--passage-overlap", "32"], 32),
     "on_error": (["--on-error", "passthrough"], "passthrough"),
     "scoring": (["--scoring", "likelihood"], "likelihood"),
     "framework": (["--framework", "pointwise"], "pointwise"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from icr_rag.calls.in_time import turn
@@ -35,7 +36,11 @@ class Scorers:
         self._closed = False
 
     def get(
-        self, config: RerankerConfig, due: Deadline | None = None, instruction: str | None = None
+        self,
+        config: RerankerConfig,
+        make: Callable[[], Made],
+        due: Deadline | None = None,
+        instruction: str | None = None,
     ) -> Made:
         """Both scorers, or an error: a cascade whose second one cannot be made does not rank.
 
@@ -43,6 +48,7 @@ class Scorers:
 
         Args:
             config: of the reranker, the same in every call.
+            make: makes both, as `make` does.
             due: when the answer is; None: there is no deadline.
             instruction: of the call; None: that of the settings.
 
@@ -53,7 +59,7 @@ class Scorers:
         found = self.made
         if found is None:
             with turn(self.making.lock, due):
-                found = self.made or self._make(config)
+                found = self.made or make()
                 self.check_open()
                 self.made = found
         self.check_open()
@@ -77,7 +83,8 @@ class Scorers:
         self.instructed.clear()
         self.foreign = None
 
-    def _make(self, config: RerankerConfig) -> Made:
+    def make(self, config: RerankerConfig) -> Made:
+        """Both scorers, made anew; loads the model unless others share it."""
         from icr_rag.calls.load import load_scorers, scorers_on
         from icr_rag.model.loading import engine_from_model
 
