@@ -29,6 +29,8 @@ class Scored:
         answerable: as `Ranking` has it.
         abstained: likewise; ``order`` is empty then.
         unscored: positions that a deadline left without a score; no blank ones.
+        relevance: what ``diversity`` weighs against novelty, one per input position; None:
+            ``scores``.
         passages: position of a document that was split -> where its best passage is in its text.
     """
 
@@ -39,6 +41,7 @@ class Scored:
     answerable: float | None = None
     abstained: bool = False
     unscored: frozenset[int] = frozenset()
+    relevance: Sequence[float] | None = None
     passages: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
 
@@ -61,7 +64,7 @@ def present(
         top_n: how many places ``diversity`` decides; documents behind them keep their order.
         compare: whether there is time to compare texts, for near-duplicates and diversity.
     """
-    relevance = scored.scores
+    relevance = scored.scores if scored.relevance is None else scored.relevance
     scored = replace(scored, scores=shown_scores(scored, config.score_mode))
     if config.near_duplicates is not None and compare:
         texts = [documents[position].content for position in scored.order]

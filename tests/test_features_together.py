@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from fake_time import fake_time
 from hypothesis import given, settings
@@ -193,3 +195,64 @@ def test_an_instruction_of_a_call_keeps_its_passages_and_states():
     assert own.scores != first.scores
     assert own.usage.tokens < first.usage.tokens
     assert own.scores == tiny(**WAYS[2], instruction=OWN).rank(QUERY, LONG).scores
+
+
+def test_a_new_instruction_waits_for_the_model_no_longer_than_there_is_time():
+    ranker = tiny(**LIKELIHOOD).warm_up()
+    release, held = threading.Event(), threading.Event()
+
+    def hold():
+        with ranker.engine.lock:
+            held.set()
+            release.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        assert held.wait(60)
+        found = ranker.rank(QUERY, LONG, instruction=OWN, deadline_ms=20)
+        assert not release.is_set()
+    finally:
+        release.set()
+        thread.join()
+    assert len(found.usage.unscored) == len(LONG) - 1
+    assert "other calls held the model" in found.degraded
+    assert ranker.rank(QUERY, LONG, instruction=OWN).degraded is None
+
+
+def test_diversity_weighs_the_same_in_both_absolute_modes(tmp_path):
+    path = profile(tmp_path / "p.json")
+    texts = [f"{first} melts {then}." for first in ("Tin", "Lead", "Gold", "Zinc")
+             for then in ("first", "last", "slowly", "at 300 degrees")]  # fmt: skip
+    plain = tiny(**LIKELIHOOD, diversity=0.4).rank(QUERY, texts)
+    flat = tiny(**{**LIKELIHOOD, "score_mode": "probability"}, profile=path, diversity=0.4)
+    assert [hit.index for hit in flat.rank(QUERY, texts)] == [hit.index for hit in plain]
+
+
+def test_spans_are_of_what_a_caller_of_langchains_rerank_gave():
+    langchain = pytest.importorskip("icr_rag.integrations.langchain")
+    pytest.importorskip("langchain_cohere")
+    from icr_rag.integrations.compat.langchain import CohereRerank
+
+    def spans(adapter, documents):
+        found = adapter.rerank(documents, QUERY, top_n=None)
+        return {one["index"]: one.get("passage_start") for one in found}
+
+    ranker = tiny(**WAYS[0])
+    ours = langchain.ICRRerank(ranker, report_passage=True)
+    with_text = spans(ours, [{"title": "On metals", "text": text} for text in LONG])
+    assert None not in (with_text[0], with_text[3])
+    fields = langchain.ICRRerank(tiny(**WAYS[0], rank_fields=("body",)), report_passage=True)
+    assert set(spans(fields, [{"body": text} for text in LONG]).values()) == {None}
+    cohere = CohereRerank(ranker, report_passage=True)
+    assert set(spans(cohere, [{"year": 1900, "text": text} for text in LONG]).values()) == {None}
+    assert spans(cohere, LONG)[0] is not None
+
+
+@pytest.mark.parametrize("fields", [{"diversity": 0.5}, {"deadline_ms": 5.0}])
+def test_pairs_get_scores_and_nothing_else(fields):
+    from icr_rag.integrations._pairs import score_pairs
+
+    (name,) = fields
+    with pytest.raises(ConfigError, match=f"{name}=.*each text gets a score"):
+        score_pairs(tiny(**fields), [(QUERY, "Tin melts.")])

@@ -63,9 +63,13 @@ def given_order(
     return present(plain, documents, config, compare=False), len(blank), left_out
 
 
-def compares_texts(config: RerankerConfig) -> bool:
-    """Whether texts are compared with each other at last, which takes time too."""
-    return config.near_duplicates is not None or config.diversity is not None
+def compares_texts(config: RerankerConfig, *, whole: bool = True) -> bool:
+    """Whether texts are compared with each other at last, which takes time too.
+
+    Args:
+        whole: whether all documents have scores; else nothing is spread.
+    """
+    return config.near_duplicates is not None or (whole and config.diversity is not None)
 
 
 def left_out_of(config: RerankerConfig, *, compared: bool = True) -> list[str]:

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from icr_rag.calls.in_time import turn
 from icr_rag.config import RerankerConfig
+from icr_rag.deadline import Deadline
 from icr_rag.model.forking import Turns
 
 if TYPE_CHECKING:
@@ -36,23 +38,34 @@ class Instructed:
         """How many instructions have scorers now."""
         return len(self._known)
 
-    def get(self, engine: Engine, config: RerankerConfig, instruction: str) -> Scorers:
+    def get(
+        self,
+        engine: Engine,
+        config: RerankerConfig,
+        instruction: str,
+        due: Deadline | None = None,
+    ) -> Scorers:
         """The scorers for an instruction; made on this engine where there are none.
 
         Args:
             engine, config: of the reranker, the same in every call.
             instruction: checked.
+            due: when the answer is; None: there is no deadline.
+
+        Raises:
+            OutOfTime: if other calls hold the model for too long.
         """
         from icr_rag.calls.load import scorers_on
 
-        with self._turns.lock:
+        with turn(self._turns.lock, due):
             # Should they be let go of meanwhile, what is made now goes with them.
             known = self._known
             found = known.get(instruction)
             if found is None:
-                found = known[instruction] = scorers_on(
-                    engine, config.replace(instruction=instruction)
-                )
+                # Who makes scorers tokenises, and so takes the engine's turn.
+                with turn(engine.lock, due):
+                    made = scorers_on(engine, config.replace(instruction=instruction))
+                found = known[instruction] = made
                 if len(known) > MOST_INSTRUCTIONS:
                     known.popitem(last=False)
             known.move_to_end(instruction)

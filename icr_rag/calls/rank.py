@@ -115,11 +115,13 @@ def rank(
         shown = scorer.judge.shown(spread.scores, spread.groups)
         # Of a part of the list nobody can say whether the rest has an answer.
         likely = None if spread.unscored else scorer.judge.answerable(ranked.scores)
-        spread = replace(spread, scores=shown, answerable=likely)
+        # Novelty is weighed against what was measured, which a calibration may flatten.
+        spread = replace(spread, scores=shown, answerable=likely, relevance=spread.scores)
     if spread.unscored:
         left_out += left_out_of(config)
     try:
-        compares = own_time(scorer) if compares_texts(config) else None
+        compared = compares_texts(config, whole=not spread.unscored)
+        compares = own_time(scorer) if compared else None
         with timed(compares), step(_COMPARE, characters):
             scored = present(spread, documents, config, request.top_n)
     except OutOfTime:

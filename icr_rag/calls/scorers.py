@@ -67,7 +67,7 @@ class Scorers:
         check_process(engine.device)
         if instruction is None or instruction == config.instruction:
             return found
-        found = self.instructed.get(engine, config, instruction)
+        found = self.instructed.get(engine, config, instruction, due)
         self.check_open()
         return found
 

@@ -53,14 +53,20 @@ def retrieval_scores(
 def ranked(documents: Sequence[Document], ranking: Ranking, told: Told) -> list[Document]:
     """Copies of the documents that were hit, best first, each with its score."""
     copies = []
-    for result in results(ranking, told):
+    for result in results(documents, ranking, told):
         document = documents[result.pop("index")]
         copies.append(document.model_copy(update={"metadata": {**document.metadata, **result}}))
     return copies
 
 
-def results(ranking: Ranking, told: Told) -> list[dict[str, Any]]:
-    """Positions and scores, best first, and what else is to be told."""
+def results(
+    documents: Sequence[Document | DocumentLike], ranking: Ranking, told: Told
+) -> list[dict[str, Any]]:
+    """Positions and scores, best first, and what else is to be told.
+
+    Args:
+        documents: as they were given, whose own text passages are of.
+    """
     failed = {} if ranking.error is None else {RERANK_ERROR: ranking.error}
     return [
         {
@@ -68,10 +74,20 @@ def results(ranking: Ranking, told: Told) -> list[dict[str, Any]]:
             RELEVANCE_SCORE: hit.score,
             **failed,
             **told.of(ranking, hit.index),
-            **told.passage_of(hit, hit.document.text),
+            **told.passage_of(hit, _own_text(documents[hit.index])),
         }
         for hit in ranking
     ]
+
+
+def _own_text(document: Document | DocumentLike) -> str:
+    """The text of what was given; "" where it has none of its own."""
+    if isinstance(document, Document):
+        return document.page_content
+    if isinstance(document, Given):
+        return document.text
+    text = document if isinstance(document, str) else document.get("text")
+    return text if isinstance(text, str) else ""
 
 
 def _metadata(document: object, index: int) -> Mapping[str, Any]:

@@ -9,13 +9,20 @@ from icr_rag.reranker import Reranker
 
 
 def check_all_scored(reranker: Reranker) -> None:
-    """Raise `ConfigError` for a setting that returns nothing, where every text gets its score."""
-    least = reranker.config.min_answerable
-    if least is not None:
-        raise ConfigError(
-            f"min_answerable={least} leaves out documents, and here each text gets a score; leave "
-            "it out, or use rank"
-        )
+    """Raise `ConfigError` for a setting by which a text may have no score, or another place than
+    its score says, where every text gets its score and nothing else."""
+    config = reranker.config
+    for name, why in (
+        ("min_answerable", "leaves out documents"),
+        ("deadline_ms", "leaves documents without a score"),
+        ("diversity", "orders documents otherwise than by their scores"),
+    ):
+        value = getattr(config, name)
+        if value is not None:
+            raise ConfigError(
+                f"{name}={value} {why}, and here each text gets a score and nothing else; leave it "
+                "out, or use rank"
+            )
 
 
 def score_pairs(reranker: Reranker, pairs: Sequence[object]) -> list[float]:
@@ -29,7 +36,7 @@ def score_pairs(reranker: Reranker, pairs: Sequence[object]) -> list[float]:
         pairs: (query, text) pairs. Those of one query need not stand together.
 
     Raises:
-        ConfigError: with ``min_answerable``.
+        ConfigError: with ``min_answerable``, ``deadline_ms`` or ``diversity``.
         InputError: for anything that is not a pair, a blank query, or a text that is no str.
     """
     check_all_scored(reranker)

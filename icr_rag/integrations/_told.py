@@ -68,9 +68,9 @@ def passage_metadata(hit: RankedDocument, text: str) -> dict[str, int]:
     Args:
         text: the document's own, which the text that was read begins with, or has somewhere.
     """
-    if hit.passage is None:
-        return {}
     own = text.rstrip()
+    if hit.passage is None or not own:
+        return {}
     before = hit.document.text.find(own)
     start, end = (max(0, min(len(own), place - before)) for place in hit.passage)
     # It may lie in what was read beside the text.

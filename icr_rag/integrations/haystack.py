@@ -214,6 +214,7 @@ def _ranked(documents: list[Document], ranking: Ranking, report_passage: bool) -
             told |= passage_metadata(hit, document.content or "")
         if ranking.error is not None:
             told = {RERANK_ERROR: ranking.error}
+        if ranking.error is not None or hit.index in ranking.usage.unscored:
             score = hit.score if document.score is None else document.score
         meta = {**document.meta, **told}
         result.append(dataclasses.replace(document, score=score, meta=meta))

@@ -220,7 +220,7 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         """
         arguments = self._arguments(documents, query, top_n, max_tokens_per_doc)
         ranking = self._reranker.rank(**arguments, instruction=instruction)
-        return results(ranking, self._told(ranking))
+        return results(documents, ranking, self._told(ranking))
 
     async def arerank(
         self,
@@ -234,7 +234,7 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         """`rerank` without blocking the event loop."""
         arguments = self._arguments(documents, query, top_n, max_tokens_per_doc)
         ranking = await self._reranker.arank(**arguments, instruction=instruction)
-        return results(ranking, self._told(ranking))
+        return results(documents, ranking, self._told(ranking))
 
     def _compress(self, documents: list[Document], query: str) -> list[Document]:
         ranking = self._reranker.rank(**self._arguments(documents, query))

@@ -94,9 +94,10 @@ class Splitter:
             return Split((), cut)
         if text.head_size + LEAST_ROOM > self.tokens:
             raise InputError(
-                f"{name} has a title of {text.head_size} tokens ({shown(text.title)}), which "
-                f"leaves no room for its text in passages of passage_tokens={self.tokens}; give a "
-                "shorter title or set a larger passage_tokens"
+                f"{name} has {text.head_size} tokens before its text, its title or metadata that "
+                f"is read ({shown(text.title)}), which leaves no room for the text in passages of "
+                f"passage_tokens={self.tokens}; let less of it be read or set a larger "
+                "passage_tokens"
             )
         if most is not None and cut:
             end = _furthest(lambda place: text.size((0, place)) <= most, 0, end, 4 * most)

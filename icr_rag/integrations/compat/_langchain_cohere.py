@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr, SecretStr
 
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import InputError
+from icr_rag.integrations._told import PASSAGE_END, PASSAGE_START
 from icr_rag.integrations.langchain import ICRRerank
 from icr_rag.reranker import Reranker
 from icr_rag.types import DocumentLike
@@ -109,9 +110,10 @@ class CohereRerank(ICRRerank):
         chosen = self._other(model)
         count = self.top_n if isinstance(top_n, int) and top_n < 1 else top_n
         readable = _readable(documents, rank_fields, self.config)
-        return ICRRerank.rerank(
+        found = ICRRerank.rerank(
             chosen, readable, query, top_n=count, max_tokens_per_doc=max_tokens_per_doc
         )
+        return _without_spans(found, documents, readable)
 
     async def arerank(  # type: ignore[override]
         self,
@@ -127,9 +129,10 @@ class CohereRerank(ICRRerank):
         chosen = self._other(model)
         count = self.top_n if isinstance(top_n, int) and top_n < 1 else top_n
         readable = _readable(documents, rank_fields, self.config)
-        return await ICRRerank.arerank(
+        found = await ICRRerank.arerank(
             chosen, readable, query, top_n=count, max_tokens_per_doc=max_tokens_per_doc
         )
+        return _without_spans(found, documents, readable)
 
     def _other(self, model: str | None) -> ICRRerank:
         """This object, or one that differs in what a call asks for; it shares the weights."""
@@ -178,3 +181,17 @@ def _readable(
         else document
         for document in documents
     ]
+
+
+def _without_spans(
+    results: list[dict[str, Any]],
+    given: Sequence[Document | DocumentLike],
+    read: Sequence[Document | DocumentLike],
+) -> list[dict[str, Any]]:
+    """Results without places in YAML, which the caller has not seen."""
+    for result in results:
+        index = result["index"]
+        if read[index] is not given[index]:
+            for key in (PASSAGE_START, PASSAGE_END):
+                result.pop(key, None)
+    return results
