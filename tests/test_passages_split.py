@@ -187,7 +187,7 @@ def test_a_split_document_comes_again_without_being_split_again(monkeypatch):
 
 
 def test_a_title_that_leaves_no_room_is_an_error():
-    with pytest.raises(InputError, match=r"document 3 has 33 tokens before its text.*passage_tokens=4"):
+    with pytest.raises(InputError, match="document 3 has 33 tokens before its text"):
         split(Document("Tin melts. Lead is soft.", "A title that is far too long ..."[:31]), 40)
     # Nothing is split, and so nothing is repeated.
     assert split(Document("Tin.", "A title that is long enough"), 40).spans == ()
