@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 
@@ -158,11 +159,18 @@ def test_what_was_scored_has_the_scores_of_a_whole_ranking(fields, milliseconds,
             assert found.scores[index] == UNREAD
 
 
+MEMORIES = itertools.count(100)
+
+
+def apart(fields):
+    """The same settings with states of their own: rerankers of the same settings share them, and
+    nothing that another test kept must be there."""
+    return {**fields, **({"states_memory": next(MEMORIES)} if "document_states" in fields else {})}
+
+
 def shares(fields, deadlines):
     """How many documents have no score, for each deadline; one call after the other."""
-    # Rerankers of the same settings share what is kept; nothing of another one's must be there.
-    apart = {"states_memory": 43} if "document_states" in fields else {}
-    ranker = tiny(**fields, **apart)
+    ranker = tiny(**apart(fields))
     with fake_time(ranker):
         ranker.warm_up()
         return [
@@ -180,7 +188,7 @@ def shares(fields, deadlines):
 )  # fmt: skip
 def test_more_time_scores_more(fields):
     """Some deadline is met by a part of the documents: all or nothing would be too easy."""
-    whole = tiny(**fields).warm_up()
+    whole = tiny(**apart(fields)).warm_up()
     with fake_time(whole) as clock:
         before = clock.now
         whole.rank(QUERY, DOCUMENTS, deadline_ms=AMPLE)
