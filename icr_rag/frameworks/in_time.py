@@ -12,93 +12,40 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from icr_rag.deadline import OutOfTime, deadline, enough, expected, in_parts, step
-from icr_rag.errors import ConfigError
+from icr_rag.frameworks.call import WINDOW, Call
 from icr_rag.frameworks.listwise import rank_listwise
-from icr_rag.frameworks.pairwise import rank_pairwise
-from icr_rag.frameworks.pointwise import rank_in_parts, rank_pointwise
+from icr_rag.frameworks.pointwise import rank_in_parts
 from icr_rag.frameworks.result import WindowedScores
-from icr_rag.frameworks.setwise import rank_setwise
 from icr_rag.frameworks.unscored import among, none_of
-from icr_rag.scoring.base import (
-    Cost,
-    Ids,
-    InParts,
-    KeepsStates,
-    Listwise,
-    Pairwise,
-    Pointwise,
-    Scorer,
-    Setwise,
-)
+from icr_rag.scoring.base import InParts, KeepsStates, Listwise, Pairwise, Pointwise, Setwise
 
 if TYPE_CHECKING:
     import torch
 
-#: What is measured; each costs more the more tokens there are in it.
-WINDOW, _DOCUMENTS, _KEPT, _SETS, _ENCODED = "window", "documents", "kept", "sets", "encoded"
+#: What is measured beside windows; each costs more the more tokens there are in it.
+_DOCUMENTS, _KEPT, _SETS, _ENCODED = "documents", "kept", "sets", "encoded"
 
 
-def rank_in_time(
-    scorer: Scorer,
-    query: Ids,
-    documents: Sequence[Ids],
-    fits: Callable[[Sequence[int]], bool],
-    cost: Cost,
-) -> WindowedScores:
-    """As `icr_rag.frameworks.run.rank_windows`, as far as there is time."""
-    call = _Call(scorer, query, documents, fits, cost)
-    if not documents:
-        return none_of(0)
-    try:
-        if scorer.framework == "pointwise" and isinstance(scorer, Pointwise):
-            return call.pointwise(scorer)
-        if scorer.framework == "listwise" and isinstance(scorer, Listwise):
-            return call.listwise(scorer, scorer)
-        if scorer.framework == "setwise" and isinstance(scorer, Setwise):
-            return call.setwise(scorer, scorer)
-        if scorer.framework == "pairwise" and isinstance(scorer, Pairwise):
-            return call.pairwise(scorer, scorer)
-    except OutOfTime:
-        return none_of(len(documents))
-    raise ConfigError(f"{type(scorer).__name__} cannot rank {scorer.framework!r}")
+class CallInTime(Call):
+    """One ranking, as far as there is time."""
 
+    def ranked(self) -> WindowedScores:
+        """See `Call.ranked`; what there was no time for has no score."""
+        if not self.documents:
+            return none_of(0)
+        try:
+            return super().ranked()
+        except OutOfTime:
+            return none_of(self.count)
 
-class _Call:
-    """One ranking; arguments as `rank_in_time` has them."""
-
-    def __init__(
-        self,
-        scorer: Scorer,
-        query: Ids,
-        documents: Sequence[Ids],
-        fits: Callable[[Sequence[int]], bool],
-        cost: Cost,
-    ) -> None:
-        self.query = query
-        self.documents = documents
-        self.fits = fits
-        self.cost = cost
-        self.count = len(documents)
-        self.around = scorer.prompts.overhead(query)
-
-    def of(self, items: Sequence[int]) -> list[Ids]:
-        return [self.documents[item] for item in items]
-
-    def tokens(self, items: Sequence[int]) -> int:
-        """Of documents that share a prompt."""
-        return self.around + sum(len(self.documents[item]) for item in items)
-
-    def pointwise(self, scorer: Pointwise) -> WindowedScores:
-        if not isinstance(scorer, InParts):
+    def pointwise(self, each: Pointwise) -> WindowedScores:
+        """Part by part, those whose states are kept first."""
+        if not isinstance(each, InParts):
             # Whether its scores depend on the list, nobody can say.
-            whole = sum(self.tokens([item]) for item in range(self.count))
-            with step(_DOCUMENTS, whole):
-                return rank_pointwise(
-                    self.count,
-                    lambda items: scorer.score_each(self.query, self.of(items), self.cost),
-                )
-        parts: InParts = scorer
-        lacking = set(_lacking(scorer, self.documents))
+            with step(_DOCUMENTS, sum(self.tokens([item]) for item in range(self.count))):
+                return super().pointwise(each)
+        parts: InParts = each
+        lacking = set(self._lacking())
 
         def work(item: int) -> int:
             """Tokens that are run for an item."""
@@ -119,9 +66,10 @@ class _Call:
         kept_first = sorted(range(self.count), key=lacking.__contains__)
         return rank_in_parts(kept_first, read, parts.scores_of, part)
 
-    def listwise(self, scorer: Scorer, window: Listwise) -> WindowedScores:
-        config = scorer.config
-        items = self._readable_with_states(scorer)
+    def listwise(self, window: Listwise) -> WindowedScores:
+        """Of the longest beginning that there is time for."""
+        config = self.config
+        items = self._readable_with_states()
 
         def of(own: Sequence[int]) -> list[int]:
             return [items[place] for place in own]
@@ -130,8 +78,7 @@ class _Call:
             return self.fits(of(own))
 
         def score(own: Sequence[int]) -> Sequence[float]:
-            with step(WINDOW, self.tokens(of(own))):
-                return window.score(self.query, self.of(of(own)), self.cost)
+            return self.score(window, of(own))
 
         def in_time(count: int) -> bool:
             windows: list[int] = []
@@ -152,37 +99,30 @@ class _Call:
         ranked = rank_listwise(count, score, fits, config.window, config.stride)
         return among(ranked, items[:count], self.count)
 
-    def setwise(self, scorer: Scorer, few: Setwise) -> WindowedScores:
-        config = scorer.config
+    def pick(self, few: Setwise, sets: Sequence[Sequence[int]]) -> Sequence[int]:
+        """See `Call.pick`."""
+        with step(_SETS, sum(map(self.tokens, sets))):
+            return super().pick(few, sets)
 
-        def pick(sets: Sequence[Sequence[int]]) -> Sequence[int]:
-            with step(_SETS, sum(map(self.tokens, sets))):
-                return few.pick(self.query, [self.of(items) for items in sets], self.cost)
+    def prefer(self, two: Pairwise, pairs: Sequence[tuple[int, int]]) -> Sequence[float]:
+        """See `Call.prefer`."""
+        with step(_SETS, sum(map(self.tokens, pairs))):
+            return super().prefer(two, pairs)
 
-        return rank_setwise(
-            self.count, pick, set_size=config.set_size, sort=config.sort, top=config.sort_top
-        )
+    def parts(self) -> Callable[[Sequence[tuple[int, int]]], int] | None:
+        """See `Call.parts`: as many as there is time for."""
 
-    def pairwise(self, scorer: Scorer, two: Pairwise) -> WindowedScores:
-        config = scorer.config
-
-        def prefer(pairs: Sequence[tuple[int, int]]) -> Sequence[float]:
-            given = [(self.documents[a], self.documents[b]) for a, b in pairs]
-            with step(_SETS, sum(map(self.tokens, pairs))):
-                return two.prefer(self.query, given, self.cost)
-
-        def parts(pairs: Sequence[tuple[int, int]]) -> int:
+        def at_once(pairs: Sequence[tuple[int, int]]) -> int:
             each = list(map(self.tokens, pairs))
             return _first(each, in_parts(_SETS, sum(each), each[0]))
 
-        return rank_pairwise(self.count, prefer, sort=config.sort, top=config.sort_top, parts=parts)
+        return at_once
 
-    def _readable_with_states(self, scorer: Scorer) -> list[int]:
+    def _readable_with_states(self) -> list[int]:
         """Items that one tail can read: those whose states are kept, and those that there is time
         to encode before; all where nothing is kept."""
         everything = list(range(self.count))
-        lacking = _lacking(scorer, self.documents)
-        due = deadline()
+        lacking, scorer, due = self._lacking(), self.scorer, deadline()
         if not lacking or not isinstance(scorer, KeepsStates) or scorer.states is None or not due:
             return everything
         bodies = scorer.bodies(self.documents)
@@ -199,21 +139,19 @@ class _Call:
                     return everything
             else:
                 return everything
-        still = set(_lacking(scorer, self.documents))
+        still = set(self._lacking())
         return [item for item in everything if item not in still]
+
+    def _lacking(self) -> list[int]:
+        """Documents whose states would have to be made; all where nothing is kept of any."""
+        scorer = self.scorer
+        if not isinstance(scorer, KeepsStates) or scorer.states is None:
+            return list(range(self.count))
+        with scorer.engine.settled():
+            return scorer.states.missing(scorer.bodies(self.documents))
 
 
 def _first(amounts: Sequence[int], room: int) -> int:
     """How many of the first amounts together are not above ``room``; at least one."""
     together = list(accumulate(amounts))
     return max(1, bisect_right(together, room))
-
-
-def _lacking(scorer: object, documents: Sequence[Ids]) -> list[int]:
-    """Documents whose states would have to be made; all where nothing is kept of any."""
-    if not isinstance(scorer, Scorer):
-        return list(range(len(documents)))
-    if not isinstance(scorer, KeepsStates) or scorer.states is None:
-        return list(range(len(documents)))
-    with scorer.engine.settled():
-        return scorer.states.missing(scorer.bodies(documents))
