@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Readable on white and on black; the background stays transparent.
-_TEXT = "#7a7f87"
-_LINE = "#2f8fd0"
+TEXT = "#7a7f87"
+LINE = "#2f8fd0"
 _BAND = "#2f8fd0"
 _WINDOW = "#e08a1e"
 #: Of all pictures of profiling, for matplotlib.
-STYLE = {
-    "text.color": _TEXT, "axes.labelcolor": _TEXT, "font.size": 10, "xtick.color": _TEXT,
-    "ytick.color": _TEXT, "axes.edgecolor": _TEXT, "svg.hashsalt": "icr_rag",
+_STYLE = {
+    "text.color": TEXT, "axes.labelcolor": TEXT, "font.size": 10, "xtick.color": TEXT,
+    "ytick.color": TEXT, "axes.edgecolor": TEXT, "svg.hashsalt": "icr_rag",
 }  # fmt: skip
 
 
@@ -57,21 +57,46 @@ def plot_profile(
         MissingDependencyError: without matplotlib.
         InputError: for another format. DataError: if a file cannot be written.
     """
+
+    def draw(figure: Figure) -> None:
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+        _draw_curve(upper, curve)
+        _draw_heads(figure, lower, curve, heads, chosen)
+
+    save_picture(paths, (8.2, 6.2), draw, title)
+
+
+def save_picture(
+    paths: Sequence[Path],
+    size: tuple[float, float],
+    draw: Callable[[Figure], None],
+    title: str = "",
+) -> None:
+    """Write a picture of profiling, in the look that all of them have.
+
+    Args:
+        paths: one file per format; .png and .svg.
+        size: width and height in inches.
+        draw: draws it.
+        title: above it.
+
+    Raises:
+        MissingDependencyError: without matplotlib.
+        InputError: for another format. DataError: if a file cannot be written.
+    """
     check_plots(paths)
     matplotlib = require("matplotlib", "plot", "Plotting")
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(8.2, 6.2), layout="constrained")
-        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
-        _draw_curve(upper, curve)
-        _draw_heads(figure, lower, curve, heads, chosen)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
         if title:
             figure.suptitle(title, fontsize=11)
         for path in paths:
             try:
-                figure.savefig(path, dpi=150, transparent=True, metadata=undated(path))
+                figure.savefig(path, dpi=150, transparent=True, metadata=_undated(path))
             except OSError as error:
                 raise DataError(f"cannot write {path}: {error.strerror}") from error
 
@@ -83,14 +108,14 @@ def _draw_curve(axes: Axes, curve: LayerCurve) -> None:
                  label=f"window {first}-{last}")  # fmt: skip
     axes.fill_between(layers, curve.low, curve.high, color=_BAND, alpha=0.25, lw=0,
                       label="95 % of resampled queries")  # fmt: skip
-    axes.plot(layers, curve.smooth, color=_LINE, lw=2, label="smoothed")
-    axes.plot(layers, curve.values, "o", color=_LINE, ms=4, label="each layer alone")
+    axes.plot(layers, curve.smooth, color=LINE, lw=2, label="smoothed")
+    axes.plot(layers, curve.values, "o", color=LINE, ms=4, label="each layer alone")
     axes.axvline(curve.peak, color=_WINDOW, lw=1.5, ls="--", label=f"peak: layer {curve.peak}")
     axes.set_ylabel(curve.measure)
     axes.set_title(f"{curve.queries} queries, reading {curve.reading}", fontsize=10, loc="left")
-    axes.grid(alpha=0.25, color=_TEXT)
+    axes.grid(alpha=0.25, color=TEXT)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, labelcolor=_TEXT, loc="best")
+    axes.legend(frameon=False, fontsize=8, labelcolor=TEXT, loc="best")
 
 
 def _draw_heads(
@@ -110,9 +135,9 @@ def _draw_heads(
     elif chosen:
         axes.set_title("rings: chosen heads", fontsize=9, loc="left")
     bar = figure.colorbar(image, ax=axes, pad=0.01)
-    bar.set_label(f"{curve.measure} of one head", color=_TEXT)
+    bar.set_label(f"{curve.measure} of one head", color=TEXT)
 
 
-def undated(path: Path) -> dict[str, None]:
+def _undated(path: Path) -> dict[str, None]:
     """No date in the file, so that the same data give the same bytes."""
     return {"Date": None} if path.suffix == ".svg" else {}

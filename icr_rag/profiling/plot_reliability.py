@@ -6,15 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from icr_rag.errors import DataError, require
 from icr_rag.profiles import Calibration
-from icr_rag.profiling.plot import STYLE, check_plots, undated
+from icr_rag.profiling.plot import LINE, TEXT, save_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_LINE = "#2f8fd0"
-_TEXT = "#7a7f87"
 
 
 def plot_reliability(paths: Sequence[Path], calibration: Calibration, title: str = "") -> None:
@@ -29,28 +25,14 @@ def plot_reliability(paths: Sequence[Path], calibration: Calibration, title: str
         MissingDependencyError: without matplotlib.
         InputError: for another format. DataError: if a file cannot be written.
     """
-    check_plots(paths)
-    matplotlib = require("matplotlib", "plot", "Plotting")
-    matplotlib.use("Agg")
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.2, 5.4), layout="constrained")
-        _draw(figure.subplots(), calibration)
-        if title:
-            figure.suptitle(title, fontsize=11)
-        for path in paths:
-            try:
-                figure.savefig(path, dpi=150, transparent=True, metadata=undated(path))
-            except OSError as error:
-                raise DataError(f"cannot write {path}: {error.strerror}") from error
+    save_picture(paths, (5.2, 5.4), lambda figure: _draw(figure.subplots(), calibration), title)
 
 
 def _draw(axes: Axes, calibration: Calibration) -> None:
     predicted = [row[0] for row in calibration.reliability]
     observed = [row[1] for row in calibration.reliability]
-    axes.plot([0, 1], [0, 1], color=_TEXT, lw=1, ls="--", label="as predicted")
-    axes.plot(predicted, observed, "o-", color=_LINE, lw=2, ms=5, label="cross-validated")
+    axes.plot([0, 1], [0, 1], color=TEXT, lw=1, ls="--", label="as predicted")
+    axes.plot(predicted, observed, "o-", color=LINE, lw=2, ms=5, label="cross-validated")
     measured = calibration.measured
     axes.set_title(
         f"{calibration.kind}, {measured.get('pairs', 0):.0f} pairs: ECE "
@@ -63,6 +45,6 @@ def _draw(axes: Axes, calibration: Calibration) -> None:
     largest = max([*predicted, *observed, 0.05])
     axes.set_xlim(0, min(1.0, largest * 1.1))
     axes.set_ylim(0, min(1.0, largest * 1.1))
-    axes.grid(alpha=0.25, color=_TEXT)
+    axes.grid(alpha=0.25, color=TEXT)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, labelcolor=_TEXT, loc="upper left")
+    axes.legend(frameon=False, fontsize=8, labelcolor=TEXT, loc="upper left")
