@@ -194,6 +194,11 @@ def test_an_instruction_of_a_call_keeps_its_passages_and_states():
     own = ranker.rank(QUERY, LONG, instruction=OWN)
     assert own.scores != first.scores
     assert own.usage.tokens < first.usage.tokens
+    # How documents are split, and how long work takes, is known to it from the start.
+    (made,) = ranker._scorers.instructed._known.values()
+    assert made[0].splitter is ranker.scorer.splitter
+    assert made[0].pace is ranker.scorer.pace
+    assert made[0].prompts is not ranker.scorer.prompts
     assert own.scores == tiny(**WAYS[2], instruction=OWN).rank(QUERY, LONG).scores
 
 

@@ -216,9 +216,8 @@ def test_the_latest_are_kept_on_the_same_weights(monkeypatch):
     # 2 lets 0 go, which then lets 1 go.
     assert [one[-1] for one in made[1:]] == ["0", "1", "2", "0", "1"]
     assert ranker.engine is engine
-    assert (
-        ranker._scorers.instructed.get(engine, ranker.config, "instruction 1")[0].engine is engine
-    )
+    made = ranker._scorers.instructed.get(ranker._scorers.made, ranker.config, "instruction 1")
+    assert made[0].engine is engine
     ranker.close()
     assert len(ranker._scorers.instructed) == 0
 

@@ -17,10 +17,10 @@ from icr_rag.deadline import Deadline
 from icr_rag.model.forking import Turns
 
 if TYPE_CHECKING:
-    from icr_rag.model.engine import Engine
     from icr_rag.scoring.base import Scorer
 
-    Scorers = tuple[Scorer, Scorer | None]
+    #: A reranker's scorer, and that of its second reading.
+    Made = tuple[Scorer, Scorer | None]
 
 #: Instructions whose scorers are kept; the least recently used go first.
 MOST_INSTRUCTIONS = 16
@@ -32,7 +32,7 @@ class Instructed:
     def __init__(self) -> None:
         #: Held while scorers are looked up or made, which loads nothing.
         self._turns = Turns()
-        self._known: OrderedDict[str, Scorers] = OrderedDict()
+        self._known: OrderedDict[str, Made] = OrderedDict()
 
     def __len__(self) -> int:
         """How many instructions have scorers now."""
@@ -40,15 +40,16 @@ class Instructed:
 
     def get(
         self,
-        engine: Engine,
+        own: Made,
         config: RerankerConfig,
         instruction: str,
         due: Deadline | None = None,
-    ) -> Scorers:
-        """The scorers for an instruction; made on this engine where there are none.
+    ) -> Made:
+        """The scorers for an instruction; made on the engine of ``own`` where there are none.
 
         Args:
-            engine, config: of the reranker, the same in every call.
+            own: the reranker's, for the instruction of its settings. config: its settings, the
+                same in every call.
             instruction: checked.
             due: when the answer is; None: there is no deadline.
 
@@ -63,8 +64,12 @@ class Instructed:
             found = known.get(instruction)
             if found is None:
                 # Who makes scorers tokenises, and so takes the engine's turn.
+                engine = own[0].engine
                 with turn(engine.lock, due):
                     made = scorers_on(engine, config.replace(instruction=instruction))
+                    for scorer, twin in zip(made, own, strict=True):
+                        if scorer is not None and twin is not None:
+                            scorer.learn_from(twin)
                 found = known[instruction] = made
                 if len(known) > MOST_INSTRUCTIONS:
                     known.popitem(last=False)

@@ -13,9 +13,7 @@ from icr_rag.errors import ClosedError
 from icr_rag.model.forking import Turns, check_process, computing
 
 if TYPE_CHECKING:
-    from icr_rag.scoring.base import Scorer
-
-    Made = tuple[Scorer, Scorer | None]
+    from icr_rag.calls.instructed import Made
 
 
 class Scorers:
@@ -63,11 +61,10 @@ class Scorers:
                 self.check_open()
                 self.made = found
         self.check_open()
-        engine = found[0].engine
-        check_process(engine.device)
+        check_process(found[0].engine.device)
         if instruction is None or instruction == config.instruction:
             return found
-        found = self.instructed.get(engine, config, instruction, due)
+        found = self.instructed.get(found, config, instruction, due)
         self.check_open()
         return found
 

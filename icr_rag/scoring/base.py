@@ -117,6 +117,13 @@ class Scorer:
         known = (self.engine.context, reach(self.engine.text_config, self.layers))
         return min((n for n in known if n is not None), default=None)
 
+    def learn_from(self, twin: Scorer) -> None:
+        """Take over what is known to a scorer that differs in its instruction alone: how long work
+        takes, and how documents are split."""
+        self.pace = twin.pace
+        if self.config.passages != "none":
+            self.splitter = twin.splitter
+
     @cached_property
     def splitter(self) -> Splitter:
         """What makes passages of documents, measured as its prompts hold them.
