@@ -7,15 +7,13 @@ import copy
 import pickle
 
 import pytest
+from adapter_kinds import QUERY, TEXTS, OfLangChain, OfLlamaIndex, cohere
 from tiny import byte_tokenizer, tiny_model
 
 from icr_rag import Reranker
 from icr_rag.errors import ConfigError
 from icr_rag.profiles import Abstention, Calibration, Profile, Shape
 from icr_rag.profiles.calibration import FEATURES
-
-TEXTS = ["Tin melts at 232 degrees.", "Lead.", "Copper conducts heat well.", "Zinc."]
-QUERY = "Which metal melts first?"
 
 
 @pytest.fixture(scope="module")
@@ -39,19 +37,7 @@ def ranker(profile):
     return Reranker.from_model(tiny_model("llama"), byte_tokenizer(), **fields)
 
 
-class LangChain:
-    needs = "langchain_core"
-
-    def make(self, *arguments, **fields):
-        from icr_rag.integrations.langchain import ICRRerank
-
-        return ICRRerank(*arguments, **fields)
-
-    def documents(self):
-        from langchain_core.documents import Document
-
-        return [Document(page_content=text, metadata={"i": i}) for i, text in enumerate(TEXTS)]
-
+class LangChain(OfLangChain):
     def run(self, adapter, documents):
         return [d.metadata for d in adapter.compress_documents(documents, QUERY)]
 
@@ -73,37 +59,20 @@ class Cohere(Results):
     """A call's own cut, by an adapter that the first one makes."""
 
     def make(self, *arguments, **fields):
-        from icr_rag.integrations.compat.langchain import CohereRerank
-
-        return CohereRerank(*arguments, top_n=None, **fields)
+        return cohere(*arguments, **fields)
 
     def run(self, adapter, documents):
         return adapter.rerank(documents, QUERY, max_tokens_per_doc=100)
 
 
-class LlamaIndex:
-    needs = "llama_index.core"
-
-    def make(self, *arguments, **fields):
-        from llama_index.core.schema import MetadataMode
-
-        from icr_rag.integrations.llama_index import ICRRerank
-
-        return ICRRerank(*arguments, metadata_mode=MetadataMode.NONE, **fields)
-
+class LlamaIndex(OfLlamaIndex):
     def documents(self):
-        from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
+        from llama_index.core.schema import ImageNode, NodeWithScore
 
-        nodes = [NodeWithScore(node=TextNode(text=text), score=0.5) for text in TEXTS]
-        return [*nodes, NodeWithScore(node=ImageNode(image="aGk="), score=0.9)]
+        return [*super().documents(), NodeWithScore(node=ImageNode(image="aGk="), score=0.9)]
 
     def told(self, found):
-        from llama_index.core.schema import MetadataMode
-
-        for scored in found:
-            for mode in (MetadataMode.EMBED, MetadataMode.LLM):
-                assert "answerable" not in scored.node.get_content(metadata_mode=mode)
-        return [scored.node.metadata for scored in found]
+        return self.hidden(found, "answerable")
 
     def run(self, adapter, documents):
         return self.told(adapter.postprocess_nodes(documents, query_str=QUERY))

@@ -8,9 +8,8 @@ import logging
 import pickle
 
 import pytest
+from adapter_kinds import QUERY, OfLangChain, OfLlamaIndex, cohere
 
-TEXTS = ["Tin melts at 232 degrees.", "Lead.", "Copper conducts heat well.", "Zinc."]
-QUERY = "Which metal melts first?"
 CUT = {0, 2}
 
 
@@ -19,19 +18,7 @@ def cutting(tiny_reranker):
     return tiny_reranker.with_config(max_document_tokens=10)
 
 
-class LangChain:
-    needs = "langchain_core"
-
-    def make(self, *arguments, **fields):
-        from icr_rag.integrations.langchain import ICRRerank
-
-        return ICRRerank(*arguments, **fields)
-
-    def documents(self):
-        from langchain_core.documents import Document
-
-        return [Document(page_content=text, metadata={"i": i}) for i, text in enumerate(TEXTS)]
-
+class LangChain(OfLangChain):
     def run(self, adapter, documents):
         return {d.metadata["i"]: d.metadata for d in adapter.compress_documents(documents, QUERY)}
 
@@ -54,40 +41,16 @@ class Cohere(Results):
     """A call's own cut, by an adapter that the first one makes."""
 
     def make(self, *arguments, **fields):
-        from icr_rag.integrations.compat.langchain import CohereRerank
-
-        return CohereRerank(*arguments, top_n=None, **fields)
+        return cohere(*arguments, **fields)
 
     def run(self, adapter, documents):
         rows = adapter.rerank(documents, QUERY, max_tokens_per_doc=10)
         return {row["index"]: row for row in rows}
 
 
-class LlamaIndex:
-    needs = "llama_index.core"
-
-    def make(self, *arguments, **fields):
-        from llama_index.core.schema import MetadataMode
-
-        from icr_rag.integrations.llama_index import ICRRerank
-
-        return ICRRerank(*arguments, metadata_mode=MetadataMode.NONE, **fields)
-
-    def documents(self):
-        from llama_index.core.schema import NodeWithScore, TextNode
-
-        return [
-            NodeWithScore(node=TextNode(text=text, metadata={"i": i}), score=0.5)
-            for i, text in enumerate(TEXTS)
-        ]
-
+class LlamaIndex(OfLlamaIndex):
     def told(self, found):
-        from llama_index.core.schema import MetadataMode
-
-        for scored in found:
-            for mode in (MetadataMode.EMBED, MetadataMode.LLM):
-                assert "truncated" not in scored.node.get_content(metadata_mode=mode)
-        return {scored.node.metadata["i"]: scored.node.metadata for scored in found}
+        return {metadata["i"]: metadata for metadata in self.hidden(found, "truncated")}
 
     def run(self, adapter, documents):
         return self.told(adapter.postprocess_nodes(documents, query_str=QUERY))
