@@ -59,12 +59,7 @@ def check_retrieval_scores(
 
 def check_top_n(top_n: object, default: int | None, name: str = "top_n") -> int | None:
     """How many hits a call asks for, ``default`` for None; an `InputError` for no such number."""
-    if top_n is None:
-        return default
-    count = _plain(top_n)
-    if isinstance(count, bool) or not isinstance(count, Integral) or count < 0:
-        raise InputError(f"{name}={shown(top_n)}; allowed are None (all) and whole numbers from 0")
-    return int(count)
+    return default if top_n is None else _whole_number(top_n, 0, name)
 
 
 def check_deadline(milliseconds: object, default: float | None) -> float | None:
@@ -89,11 +84,16 @@ def check_deadline(milliseconds: object, default: float | None) -> float | None:
 
 def check_max_tokens(value: object, name: str = "max_tokens_per_doc") -> int | None:
     """How many tokens of a document a call reads at most; an `InputError` for no such number."""
+    return None if value is None else _whole_number(value, 1, name)
+
+
+def _whole_number(value: object, least: int, name: str) -> int:
+    """A number of Python, NumPy or a tensor as an int, where None stands for all."""
     count = _plain(value)
-    if count is None:
-        return None
-    if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
-        raise InputError(f"{name}={shown(value)}; allowed are None (all) and whole numbers from 1")
+    if isinstance(count, bool) or not isinstance(count, Integral) or count < least:
+        raise InputError(
+            f"{name}={shown(value)}; allowed are None (all) and whole numbers from {least}"
+        )
     return int(count)
 
 

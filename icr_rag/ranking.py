@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from icr_rag.config import RerankerConfig
 from icr_rag.diversity import diversified
 from icr_rag.duplicates import near_duplicates
-from icr_rag.order import standardised
+from icr_rag.order import UNREAD, standardised
 from icr_rag.types import Document, RankedDocument, Ranking, Usage
 
 
@@ -91,6 +91,15 @@ def present(
     return scored
 
 
+def compares_texts(config: RerankerConfig, *, whole: bool = True) -> bool:
+    """Whether `present` compares texts with each other, which takes time too.
+
+    Args:
+        whole: whether all documents have scores; else nothing is spread.
+    """
+    return config.near_duplicates is not None or (whole and config.diversity is not None)
+
+
 def _spread(
     scored: Scored,
     relevance: Sequence[float],
@@ -135,6 +144,11 @@ def shown_scores(scored: Scored, mode: str) -> list[float]:
     for position, share in zip(members, shares, strict=True):
         shown[position] = share
     return shown
+
+
+def unread_score(config: RerankerConfig) -> float:
+    """The score of a document that was not read, where none of the list was."""
+    return UNREAD if config.score_mode == "explained" else 0.0
 
 
 def unread(count: int, score: float = 0.0) -> Scored:

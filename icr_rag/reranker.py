@@ -35,8 +35,7 @@ from icr_rag.errors import ClosedError, ConfigError, InputError, brief
 from icr_rag.fields import Given, check_given
 from icr_rag.frameworks.combine import needed_scores
 from icr_rag.model.device import release_cached_memory
-from icr_rag.order import UNREAD
-from icr_rag.ranking import make_ranking, present, unread
+from icr_rag.ranking import make_ranking, present, unread, unread_score
 from icr_rag.types import AttentionReading, DocumentLike, Encoded, Ranking, Usage
 from icr_rag.worker import Worker
 
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-    from icr_rag.calls.scorers import Made
+    from icr_rag.calls.instructed import Made
     from icr_rag.model.engine import Engine
     from icr_rag.scoring.base import Scorer
 
@@ -197,8 +196,8 @@ class Reranker:
         asked = request.retrieval_scores if counts_first_stage(self.config) else None
         first_stage = check_retrieval_scores(asked, len(given), self.config.fusion != "weighted")
         if not any(document.content.strip() for document in given):
-            score = UNREAD if self.config.score_mode == "explained" else 0.0
-            return Ranked(present(unread(len(given), score), given, self.config, 0), Usage())
+            none = unread(len(given), unread_score(self.config))
+            return Ranked(present(none, given, self.config, 0), Usage())
         self._scorers.check_open()
         if self.config.fusion == "weighted":
             needed_scores(first_stage)
@@ -228,6 +227,7 @@ class Reranker:
         one that has not ended at its deadline: the given order is returned then, in time.
         """
         if check_deadline(deadline_ms, self.config.deadline_ms) is None:
+            # By `rank`, so that a class that has its own is asked on both paths.
             call = functools.partial(
                 self.rank, query, documents, top_n, retrieval_scores=retrieval_scores,
                 deadline_ms=deadline_ms, instruction=instruction,

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from icr_rag.config import RerankerConfig
 from icr_rag.deadline import Deadline
-from icr_rag.order import UNREAD
-from icr_rag.ranking import Scored, present
+from icr_rag.ranking import Scored, compares_texts, present, unread_score
 from icr_rag.types import Document, Usage
 
 
@@ -55,21 +54,11 @@ def given_order(
     """
     readable = [n for n, document in enumerate(documents) if document.content.strip()]
     blank = sorted(set(range(len(documents))) - set(readable))
-    score = UNREAD if config.score_mode == "explained" else 0.0
-    count = len(documents)
+    score, count = unread_score(config), len(documents)
     plain = Scored([*readable, *blank], [score] * count, [-1] * count, unscored=frozenset(readable))
     left_out = [NOT_COMPARED] if compares_texts(config) else []
     left_out += left_out_of(config, compared=False)
     return present(plain, documents, config, compare=False), len(blank), left_out
-
-
-def compares_texts(config: RerankerConfig, *, whole: bool = True) -> bool:
-    """Whether texts are compared with each other at last, which takes time too.
-
-    Args:
-        whole: whether all documents have scores; else nothing is spread.
-    """
-    return config.near_duplicates is not None or (whole and config.diversity is not None)
 
 
 def left_out_of(config: RerankerConfig, *, compared: bool = True) -> list[str]:

@@ -107,8 +107,13 @@ def fold(
         ranked: the distinct passages.
         documents: in input order.
         how: the setting ``passages``. "max": a document is as good as its best passage. "top2":
-            as the mean of its best two, of those that were read in one window.
+            as the mean of its best two, of those that were read in one window. "none": nothing
+            was split, and passages are documents.
     """
+    if how == "none":
+        firsts = {item: documents[n] for n, item in reversed([*enumerate(candidates.owner)])}
+        best_of = [firsts[item] for item in range(len(ranked.order))]
+        return Folded(ranked, candidates.owner, best_of, {})
     place = {item: number for number, item in enumerate(ranked.order)}
     of: list[list[int]] = [[] for _ in documents]
     for number, index in enumerate(passages.owner):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from icr_rag.calls.candidates import Candidates
 from icr_rag.calls.cascade import read_again
-from icr_rag.calls.degraded import NOT_COMPARED, compares_texts, left_out_of, sentence
+from icr_rag.calls.degraded import NOT_COMPARED, left_out_of, sentence
 from icr_rag.calls.passages import fold, split_documents
 from icr_rag.calls.request import Request
 from icr_rag.config import RerankerConfig
@@ -17,7 +17,7 @@ from icr_rag.config_scores import counts_first_stage
 from icr_rag.deadline import OutOfTime, Timing, expected, step, timed
 from icr_rag.frameworks.combine import combine, rule_of
 from icr_rag.frameworks.run import rank_windows
-from icr_rag.ranking import Scored, present
+from icr_rag.ranking import Scored, compares_texts, present
 from icr_rag.scoring.base import Cost, Scorer, evictions
 from icr_rag.types import Usage
 
