@@ -104,6 +104,15 @@ def test_a_line_that_is_there_is_found():
     assert fitted.abstention.measured["lists"] > 500
 
 
+def test_rounding_lifts_nothing_above_the_next_knot():
+    # Between knots so far apart the share of the way is rounded to 1, and the sum up.
+    knots = ((-1e16, 0.16984187672609158), (1.0, 0.9043505629117216))
+    of = Calibration(kind="isotonic", knots=knots, basis={}).probability
+    (_, low), (_, high) = knots
+    assert low + (high - low) * 1.0 > high
+    assert low < of(0.5) <= of(1.0) == high
+
+
 def test_isotonic_takes_any_shape_that_rises():
     generator = np.random.default_rng(1)
     made = []

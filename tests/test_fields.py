@@ -222,6 +222,21 @@ def test_all_calls_read_them(tmp_path):
     assert told(asyncio.run(ranker.arank(QUERY, SHOPS))) == wanted
     queries = [QUERY, "What is old?"]
     many = ranker.rank_many(queries, [SHOPS, [dict(shop) for shop in SHOPS]])
+    # One pass, because the same is read, whatever else documents have.
+    apart = [[Document(f"{side} {n}", metadata=shop) for n, shop in enumerate(SHOPS)]
+             for side in ("left", "right")]  # fmt: skip
+    asked: list[int] = []
+    score_queries = ranker.scorer.score_queries
+
+    def counted(own, *arguments):
+        asked.append(len(own))
+        return score_queries(own, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranker.scorer, "score_queries", counted)
+        found = ranker.rank_many(queries, apart)
+    assert list(map(told, found)) == list(map(told, many))
+    assert asked == [2]
     assert list(map(told, many)) == list(map(told, plain.rank_many(queries, [LINES] * 2)))
     assert many[0][0].document.metadata is SHOPS[many[0][0].index]
     # Lists are the same where what is read is, and only there.
