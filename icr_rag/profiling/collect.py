@@ -130,6 +130,7 @@ def _read(
         grades=np.array([max(0, grades.get(names[place], 0)) for place in places], dtype=np.int64),
         ideal=np.array(ideal, dtype=np.int64),
         likelihood=None if likelihood is None else likelihood.numpy()[owners],
+        documents=tuple(names[place] for place in places),
     )
 
 

@@ -76,7 +76,12 @@ def collect_or_resume(
         if task.candidates.get(query)
     }
     stored = load_samples(path) if path.is_file() else []
-    found = {sample.key: sample for sample in stored if sample.key in wanted}
+    found = {
+        sample.key: named
+        for sample in stored
+        if sample.key in wanted
+        and (named := _with_documents(sample, *wanted[sample.key], shuffle)) is not None
+    }
     todo = [key for key in wanted if key not in found]
     written = True
     try:
@@ -105,10 +110,24 @@ def collect_or_resume(
     return [found[key] for key in wanted]
 
 
+def read_order(task: Task, query: str, shuffle: int | None = 1) -> list[str]:
+    """Ids of the candidates of a query that are read, in the order of the prompt."""
+    names = given_order(list(task.candidates[query]), query, Setting(task.depth, shuffle))
+    return names[: task.depth]
+
+
+def _with_documents(sample: Sample, task: Task, query: str, shuffle: int | None) -> Sample | None:
+    """A sample that names its documents; None: of before they did, with blank ones left out."""
+    if sample.documents:
+        return sample
+    names = read_order(task, query, shuffle)
+    same = len(names) == len(sample.grades)
+    return replace(sample, documents=tuple(names)) if same else None
+
+
 def _key(config: RerankerConfig, task: Task, query: str, shuffle: int | None) -> str:
     """Everything that a sample depends on, as a hash."""
-    names = given_order(list(task.candidates[query]), query, Setting(task.depth, shuffle))
-    names = names[: task.depth]
+    names = read_order(task, query, shuffle)
     texts = [task.dataset.documents[name].content for name in names]
     grades = task.dataset.judgements.get(query, {})
     # As JSON, so that no two lists of parts run together to the same bytes.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,9 @@ class Sample:
             that are not among the candidates.
         likelihood: float32 [document], query likelihood; None where it was not computed.
         key: what it was read from, as `icr_rag.profiling.resume` tells; "": not known.
+        documents: ids of the candidates; empty where they are not known.
+        scores: teacher -> float64 [document], higher is better. Not part of the file, for they
+            are computed by others: `icr_rag.profiling.teacher_scores` keeps them.
     """
 
     query_id: str
@@ -35,6 +38,13 @@ class Sample:
     ideal: np.ndarray
     likelihood: np.ndarray | None = None
     key: str = ""
+    documents: tuple[str, ...] = ()
+    scores: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def known(self) -> bool:
+        """Whether any document is known to be relevant, so that rankings can be measured."""
+        return bool(self.ideal.max(initial=0) > 0)
 
 
 def standardise(readings: np.ndarray) -> np.ndarray:
@@ -59,6 +69,7 @@ def save_samples(path: Path, samples: Sequence[Sample]) -> None:
         arrays[f"{number}.readings"] = sample.readings
         arrays[f"{number}.grades"] = sample.grades
         arrays[f"{number}.ideal"] = sample.ideal
+        arrays[f"{number}.documents"] = np.array(sample.documents, dtype=np.str_)
         if sample.likelihood is not None:
             arrays[f"{number}.likelihood"] = sample.likelihood
     temporary = path.with_name(path.name + ".tmp")
@@ -89,7 +100,8 @@ def load_samples(path: Path) -> list[Sample]:
                     stored[f"{number}.ideal"],
                     stored.get(f"{number}.likelihood"),
                     # Files of before have no keys.
-                    *map(str, key),
+                    key=str(*key),
+                    documents=tuple(map(str, stored.get(f"{number}.documents", ()))),
                 )
                 for number, (query_id, group, *key) in enumerate(stored["ids"])
             ]

@@ -1,22 +1,25 @@
 """Learned signed weights over (layer, head, reading).
 
 A linear model of the readings, standardised per query as `icr_rag.scoring.head_scores` does, is
-fitted to graded labels by a listwise softmax loss (ListNet's top-one form, Cao et al., ICML 2007)
-with an L2 penalty. The loss is convex; about fifty labelled queries and seconds of CPU suffice.
-Weights are signed: a head that attends to what is *not* relevant counts against it.
+fitted to what a teacher makes of the candidates (`icr_rag.profiling.teachers`) by a listwise
+softmax loss (ListNet's top-one form, Cao et al., ICML 2007) with an L2 penalty. The loss is convex;
+about fifty queries and seconds of CPU suffice. Weights are signed: a head that attends to what is *not* relevant counts against it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from icr_rag.errors import InputError
 from icr_rag.model.reading import READINGS
 from icr_rag.profiles import HeadWeight
 from icr_rag.profiling.samples import Sample
+from icr_rag.profiling.teachers import Teacher, by_labels
 from icr_rag.scoring.head_scores import standardise
 
 
@@ -28,11 +31,13 @@ def learn_weights(
     size: int | None = None,
     depth_penalty: float = 0.0,
     max_layer: int | None = None,
+    teacher: Teacher = by_labels,
+    balanced: bool = True,
 ) -> tuple[HeadWeight, ...]:
-    """Fit weights to labelled queries.
+    """Fit weights to what is known of queries.
 
     Args:
-        samples: queries without a relevant candidate teach nothing and are left out.
+        samples: queries that the teacher knows nothing of are left out.
         readings: which of `icr_rag.model.reading.READINGS` may be used.
         l2: strength of the penalty on squared weights, added to the loss summed over queries.
         size: keep only so many readings: the smallest weights are dropped in halves, and the
@@ -40,22 +45,27 @@ def learn_weights(
         depth_penalty: makes the penalty grow with depth, by ``1 + depth_penalty * layer / last``,
             so that of two equally good heads the one that exits earlier is taken.
         max_layer: use no layer above it.
+        teacher: how each query's candidates share its relevance.
+        balanced: of several groups all count the same, however many queries each has; False: all
+            queries do.
 
     Returns:
         What is left, largest weight first.
 
     Raises:
-        InputError: if no sample has a relevant candidate, or a reading is unknown.
+        InputError: if the teacher knows no query, or a reading is unknown.
     """
     unknown = [name for name in readings if name not in READINGS]
     if unknown or not readings:
         raise InputError(f"readings={list(readings)}; allowed are {', '.join(READINGS)}")
-    useful = [sample for sample in samples if sample.grades.max(initial=0) > 0]
-    if not useful:
+    taught = [(sample, shares) for sample in samples if (shares := teacher(sample)) is not None]
+    if not taught:
         raise InputError(
-            f"none of {len(samples)} queries has a relevant document among its candidates, so "
-            "that nothing can be learned; give deeper candidates or other queries"
+            f"none of {len(samples)} queries has a relevant document among its candidates, or "
+            "scores to learn from, so that nothing can be learned; give deeper candidates, other "
+            "queries or another teacher"
         )
+    useful = [sample for sample, _ in taught]
     columns = [READINGS.index(name) for name in readings]
     layers, head_count = useful[0].readings.shape[1:3]
     layers = layers if max_layer is None else min(layers, max_layer + 1)
@@ -69,8 +79,11 @@ def learn_weights(
     for sample in useful:
         chosen = torch.from_numpy(np.ascontiguousarray(sample.readings[:, :layers][..., columns]))
         features.append(standardise(chosen.double().flatten(1)))
-    targets = [torch.from_numpy(sample.grades.astype(np.float64)) for sample in useful]
-    targets = [target / target.sum() for target in targets]
+    share = query_weights(useful) if balanced else np.ones(len(useful))
+    targets = [
+        torch.from_numpy(shares.astype(np.float64) * own)
+        for (_, shares), own in zip(taught, share, strict=True)
+    ]
     penalty = l2 * torch.tensor(
         [1.0 + depth_penalty * layer / max(1, layers - 1) for layer, _, _ in names]
     )
@@ -95,6 +108,13 @@ def learn_weights(
     )
 
 
+def query_weights(samples: Sequence[Sample]) -> np.ndarray:
+    """[query]: the same for each group in all; they add up to the number of queries, so that a
+    penalty means the same."""
+    sizes = Counter(sample.group for sample in samples)
+    return np.array([len(samples) / (len(sizes) * sizes[sample.group]) for sample in samples])
+
+
 def score(sample: Sample, heads: Sequence[HeadWeight]) -> np.ndarray:
     """Scores of a sample's documents by weighted readings, higher is better: float64 [document].
 
@@ -111,17 +131,20 @@ def score(sample: Sample, heads: Sequence[HeadWeight]) -> np.ndarray:
 def _fit(
     features: Sequence[torch.Tensor], targets: Sequence[torch.Tensor], penalty: torch.Tensor
 ) -> torch.Tensor:
-    """Weights [feature]."""
+    """Weights [feature]; a query counts by the sum of its targets."""
     weights = torch.zeros(len(penalty), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [weights], max_iter=200, history_size=20, line_search_fn="strong_wolfe"
     )
+    # All queries at once, which takes a third of the time of one by one.
+    values, target = (pad_sequence(list(rows), batch_first=True) for rows in (features, targets))
+    beyond = ~pad_sequence([torch.ones_like(rows, dtype=torch.bool) for rows in targets], True)
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = (penalty * weights.square()).sum()
-        for values, target in zip(features, targets, strict=True):
-            loss = loss - (target * (values @ weights).log_softmax(dim=0)).sum()
+        logits = (values @ weights).masked_fill(beyond, -torch.inf)
+        shares = logits.log_softmax(dim=1).masked_fill(beyond, 0.0)
+        loss = (penalty * weights.square()).sum() - (target * shares).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
