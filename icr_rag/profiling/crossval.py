@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,17 +16,21 @@ from icr_rag.profiling.weights import score
 #: Chooses weighted readings on samples.
 Selector = Callable[[Sequence[Sample]], Sequence[HeadWeight]]
 
+#: What queries are left out by: a fold's number or a group's name.
+Part = TypeVar("Part", int, str)
+
+#: Weights of the standardised likelihood beside the standardised attention: as much, five thirds
+#: (attention counts .6), and more.
+LIKELIHOOD_WEIGHTS = (1.0, 1.67, 2.5, 4.0)
+#: What did well on most sets.
+USUAL_WEIGHT = 1.67
+
 
 def evaluate_heads(
     samples: Sequence[Sample], heads: Sequence[HeadWeight], measure: str = "nDCG@10"
 ) -> np.ndarray:
     """[query]: the measure of each sample ranked by weighted readings."""
-    return np.array(
-        [
-            float(measure_ranking(score(s, heads)[:, None], s.grades, s.ideal, measure)[0])
-            for s in samples
-        ]
-    )
+    return measure_scores(samples, [score(sample, heads) for sample in samples], measure)
 
 
 def cross_validate(
@@ -38,16 +43,54 @@ def cross_validate(
     Raises:
         InputError: if there are fewer than two folds with queries.
     """
-    values = np.zeros(len(samples))
-    for held, chosen in _folds(samples, select, folds):
-        values[held] = evaluate_heads([samples[place] for place in held], chosen, measure)
-    return values
+    scores = scores_without(samples, select, fold_parts(samples, folds))
+    return measure_scores(samples, scores, measure)
+
+
+def fold_parts(samples: Sequence[Sample], folds: int = 5) -> list[int]:
+    """[query]: its fold."""
+    return [fold_of(sample.query_id, folds) for sample in samples]
+
+
+def scores_without(
+    samples: Sequence[Sample], select: Selector, parts: Sequence[Part]
+) -> list[np.ndarray]:
+    """Per query, scores of its documents by what was chosen without its part.
+
+    Args:
+        samples: what is scored, and the others of which is chosen on.
+        select: chooses heads.
+        parts: [query], what it is left out together with.
+
+    Raises:
+        InputError: if there are fewer than two parts.
+    """
+    names = sorted(set(parts))
+    if len(names) < 2:
+        raise InputError(f"{len(samples)} queries are too few to cross-validate on")
+    chosen = {
+        name: select([s for s, part in zip(samples, parts, strict=True) if part != name])
+        for name in names
+    }
+    return [score(s, chosen[part]) for s, part in zip(samples, parts, strict=True)]
+
+
+def measure_scores(
+    samples: Sequence[Sample], scores: Sequence[np.ndarray], measure: str = "nDCG@10"
+) -> np.ndarray:
+    """[query]: the measure of each sample ranked by scores [document]."""
+    return np.array(
+        [
+            float(measure_ranking(own[:, None], s.grades, s.ideal, measure)[0])
+            for s, own in zip(samples, scores, strict=True)
+        ]
+    )
 
 
 def likelihood_weight(
     samples: Sequence[Sample],
     select: Selector,
-    choices: Sequence[float] = (1.0, 2.0, 4.0),
+    choices: Sequence[float] = LIKELIHOOD_WEIGHTS,
     folds: int = 5,
 ) -> float:
     """The weight of query likelihood beside attention in mixed scoring.
@@ -63,35 +106,50 @@ def likelihood_weight(
     Raises:
         InputError: if no sample has a likelihood, or the samples are too few.
     """
+    scores = scores_without(samples, select, fold_parts(samples, folds))
+    return best_weight(samples, scores, choices)
+
+
+def best_weight(
+    samples: Sequence[Sample],
+    attention: Sequence[np.ndarray],
+    choices: Sequence[float] = LIKELIHOOD_WEIGHTS,
+) -> float:
+    """The weight of likelihood with the highest nDCG@10; of equal ones the first.
+
+    Args:
+        samples, attention: as for `mixed_values`; scores by heads that saw none of their queries.
+
+    Raises:
+        InputError: if no sample has a likelihood.
+    """
     if all(sample.likelihood is None for sample in samples):
         raise InputError(
             f"none of {len(samples)} queries has a likelihood; collect with scoring='mixed'"
         )
-    totals = dict.fromkeys(choices, 0.0)
-    for held, chosen in _folds(samples, select, folds):
-        for sample in (samples[place] for place in held):
-            if sample.likelihood is None:
-                continue
-            own, attention = standardise(sample.likelihood), standardise(score(sample, chosen))
-            for choice in choices:
-                mixed = (choice * own + attention)[:, None]
-                totals[choice] += float(
-                    measure_ranking(mixed, sample.grades, sample.ideal, "nDCG@10")[0]
-                )
-    return max(choices, key=lambda choice: totals[choice])
+    return choices[int(mixed_values(samples, attention, choices).sum(axis=0).argmax())]
 
 
-def _folds(
-    samples: Sequence[Sample], select: Selector, folds: int
-) -> Iterator[tuple[list[int], Sequence[HeadWeight]]]:
-    """Places of the queries of a fold, and what was chosen without them."""
-    numbers = [fold_of(sample.query_id, folds) for sample in samples]
-    if len(set(numbers)) < 2:
-        raise InputError(f"{len(samples)} queries are too few to cross-validate on")
-    for fold in sorted(set(numbers)):
-        held = [place for place, number in enumerate(numbers) if number == fold]
-        rest = [s for s, number in zip(samples, numbers, strict=True) if number != fold]
-        yield held, select(rest)
+def mixed_values(
+    samples: Sequence[Sample],
+    attention: Sequence[np.ndarray],
+    weights: Sequence[float] = LIKELIHOOD_WEIGHTS,
+) -> np.ndarray:
+    """[query, weight]: nDCG@10 of mixed scoring with each weight of likelihood.
+
+    Args:
+        samples: those without a likelihood have 0 for all weights.
+        attention: per query, attention scores [document].
+    """
+    rows = []
+    for sample, scores in zip(samples, attention, strict=True):
+        if sample.likelihood is None:
+            rows.append(np.zeros(len(weights)))
+            continue
+        own = standardise(sample.likelihood)[:, None] * np.array(weights)
+        mixed = own + standardise(scores)[:, None]
+        rows.append(measure_ranking(mixed, sample.grades, sample.ideal, "nDCG@10"))
+    return np.stack(rows)
 
 
 def transfer(
@@ -100,31 +158,39 @@ def transfer(
     """Chosen on one group, measured on another: outer key chosen on, inner measured on.
 
     The row "all others" is chosen on all groups but the one that is measured. A group's own value
-    is cross-validated.
+    is cross-validated. Groups of which nothing is known to be relevant are measured by none.
     """
+    known = {name: own for name, own in groups.items() if any(s.known for s in own)}
     result: dict[str, dict[str, float]] = {}
     for name, samples in groups.items():
         chosen = select(samples)
         result[name] = {
-            other: float(
-                cross_validate(samples, select, measure=measure).mean()
+            other: known_mean(
+                theirs,
+                cross_validate(samples, select, measure=measure)
                 if other == name
-                else evaluate_heads(theirs, chosen, measure).mean()
+                else evaluate_heads(theirs, chosen, measure),
             )
-            for other, theirs in groups.items()
+            for other, theirs in known.items()
         }
     if len(groups) > 2:
         result["all others"] = {
-            name: float(
+            name: known_mean(
+                theirs,
                 evaluate_heads(
                     theirs,
                     select([s for other, own in groups.items() if other != name for s in own]),
                     measure,
-                ).mean()
+                ),
             )
-            for name, theirs in groups.items()
+            for name, theirs in known.items()
         }
     return result
+
+
+def known_mean(samples: Sequence[Sample], values: np.ndarray) -> float:
+    """The mean of values [query, ...] over the queries that have a relevant document."""
+    return float(values[[sample.known for sample in samples]].mean())
 
 
 def agreement(

@@ -28,8 +28,9 @@ SHARPNESS = 6.0
 
 def by_labels(sample: Sample) -> np.ndarray | None:
     """Each candidate's share of the grades: [document]; None where none is relevant."""
-    total = int(sample.grades.sum())
-    return sample.grades / total if total > 0 else None
+    grades = sample.grades.astype(np.float64)
+    shares: np.ndarray = grades / max(1.0, grades.sum())
+    return shares if grades.any() else None
 
 
 def by_scores(scores: np.ndarray) -> np.ndarray:

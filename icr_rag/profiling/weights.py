@@ -3,7 +3,8 @@
 A linear model of the readings, standardised per query as `icr_rag.scoring.head_scores` does, is
 fitted to what a teacher makes of the candidates (`icr_rag.profiling.teachers`) by a listwise
 softmax loss (ListNet's top-one form, Cao et al., ICML 2007) with an L2 penalty. The loss is convex;
-about fifty queries and seconds of CPU suffice. Weights are signed: a head that attends to what is *not* relevant counts against it.
+about fifty queries and seconds of CPU suffice. Weights are signed: a head that attends to what is
+*not* relevant counts against it.
 """
 
 from __future__ import annotations
