@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 
@@ -79,3 +80,16 @@ def embedded_folder():
     from icr_rag.model.embedded import ensure_embedded_model
 
     return ensure_embedded_model("smollm2-135m")
+
+
+@pytest.fixture
+def notes(tmp_path):
+    """Documents in a .jsonl file, without labels."""
+    from test_profiling_queries import CORPUS
+
+    path = tmp_path / "notes.jsonl"
+    lines = [
+        json.dumps({"id": name, "title": d.title, "text": d.text}) for name, d in CORPUS.items()
+    ]
+    path.write_text("\n".join(lines))
+    return path

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from beir import write_beir
@@ -24,16 +22,6 @@ from icr_rag.profiling.curve import layer_curve
 from icr_rag.profiling.plot import plot_profile
 from icr_rag.profiling.samples import load_samples
 from icr_rag.scoring.base import Cost
-
-
-@pytest.fixture
-def notes(tmp_path):
-    path = tmp_path / "notes.jsonl"
-    lines = [
-        json.dumps({"id": name, "title": d.title, "text": d.text}) for name, d in CORPUS.items()
-    ]
-    path.write_text("\n".join(lines))
-    return path
 
 
 def run(*arguments):
@@ -104,7 +92,7 @@ def test_mixed_profiles_weigh_likelihood(model_folder, notes, tmp_path):
     out = tmp_path / "p.json"
     result = run(notes, "--out", out, "--scoring", "mixed", *small(model_folder))
     assert result.exit_code == 0, result.output
-    assert Profile.load(out).likelihood_weight in (1.0, 2.0, 4.0)
+    assert Profile.load(out).likelihood_weight in (1.0, 1.67, 2.5, 4.0)
 
 
 @pytest.mark.parametrize(

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from icr_rag import Reranker, RerankerConfig
-from icr_rag.cli.console import messages, note, output_console, prepare
+from icr_rag.cli.console import note, output_console
 from icr_rag.cli.options import with_reranker_options
 from icr_rag.cli.profile_calibrate import calibrate_profile, show_fitted, steps
-from icr_rag.errors import DataError
-
-if TYPE_CHECKING:
-    from icr_rag.profiling.resume import Task
-    from icr_rag.profiling.samples import Sample
-    from icr_rag.profiling.study import Study
+from icr_rag.cli.profile_show import show_study
+from icr_rag.cli.profile_teach import Asked, choose, collect_taught
+from icr_rag.errors import DataError, InputError
 
 _LEFT_OUT = ("top_n", "on_error", "score_threshold", "min_answerable", "near_duplicates", "layers",
              "heads", "fusion", "fusion_weight", "score_mode", "reading", "aggregation", "window",
@@ -95,12 +89,49 @@ def profile(
             show_default=False,
         ),
     ] = None,
-    size: Annotated[int, typer.Option(min=1, metavar="N", help="How many heads to choose.")] = 64,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[,NAME...]",
+            help="What learned heads are taught by: labels; the model's own likelihood; blend, "
+            "both half and half; its mixed or yes_no scores; another model by name or path, which "
+            "scores by likelihood; or a FILE of scores from any re-ranker, a TREC run or .jsonl "
+            "with query_id, doc_id and score. Several are averaged. Default: blend where there "
+            "are labels, else likelihood.",
+            show_default=False,
+        ),
+    ] = None,
+    write_pairs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Only write the pairs of query and document that a FILE of scores must have, as "
+            ".jsonl.",
+            show_default=False,
+        ),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="How many heads to choose. Default: 64; all where scores teach.",
+            show_default=False,
+        ),
+    ] = None,
     read: Annotated[
         str,
         typer.Option(metavar="NAME", help="Reading: log_mass, lift, max or calibrated."),
     ] = "log_mass",
-    l2: Annotated[float, typer.Option(metavar="X", help="Penalty of learned weights.")] = 20.0,
+    l2: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            metavar="X",
+            help="Penalty of learned weights. Default: 20 for labels, 15 for scores, 40 for both.",
+            show_default=False,
+        ),
+    ] = None,
     depth_penalty: Annotated[
         float, typer.Option(metavar="X", help="Prefer heads that exit earlier.")
     ] = 0.0,
@@ -141,6 +172,8 @@ def profile(
 
     icr-rag profile notes.jsonl --kinds sentence,passage --framework pointwise
 
+    icr-rag profile path/to/scifact --framework pointwise --teacher labels,scores.jsonl
+
     icr-rag profile path/to/scifact --parity odd --profile profile.json --target-precision 0.8
 
     icr-rag profile path/to/scifact --scoring likelihood --calibrate isotonic
@@ -149,9 +182,12 @@ def profile(
     from icr_rag.profiling.plot import check_plots, plot_profile
     from icr_rag.profiling.plot_reliability import plot_reliability
     from icr_rag.profiling.sources import Wanted, load_queries
-    from icr_rag.profiling.study import Choice, make_profile, run_study
+    from icr_rag.profiling.study import make_profile, run_study
+    from icr_rag.profiling.teacher_scores import write_pairs as write
 
     asked = steps(config, method, calibrate, target_precision, target_recall)
+    if asked.method is None and (teacher is not None or write_pairs is not None):
+        raise InputError("--teacher and --write-pairs are for choosing heads; nothing is chosen")
     profiled = None if asked.method is None else profiling_config(config)
     if profiled is not None and asked.kind is not None:
         # What has no absolute scores is refused before hours are spent on its heads.
@@ -163,7 +199,13 @@ def profile(
     wanted = Wanted(queries, tuple(kinds.split(",")), limit, parity, depth)
     writer = _question_writer(config) if "question" in wanted.kinds else None
     tasks = load_queries(data, wanted, writer)
-    told = {
+    if write_pairs is not None:
+        count = write(write_pairs, tasks)
+        output_console().print(f"{count:,} pairs of a query and a document -> {write_pairs}")
+        return
+    if profiled is not None and plot and all(task.unlabelled for task in tasks):
+        raise InputError("--plot draws nDCG@10, and nothing is known to be relevant; leave it out")
+    told: dict[str, object] = {
         "queries": {task.name: len(task.queries) for task in tasks},
         "label-free": sorted(task.name for task in tasks if task.label_free),
         "depth": depth,
@@ -172,18 +214,19 @@ def profile(
     heads = None if config.profile is None else Path(config.profile)
     pictures = list(plot or [])
     if profiled is not None and asked.method is not None:
-        choice = Choice(asked.method, size, read, l2, depth_penalty, max_layer)
-        with Reranker(profiled) as reranker:
-            samples = _collect(reranker, tasks, Path(f"{out}.samples.npz"))
-            if not samples:
-                raise DataError("no query has candidates to read")
-            study = run_study(samples, choice, mixed=config.scoring == "mixed")
-            made = make_profile(study, choice, reranker.config, reranker.engine.text_config, told)
+        choice, teaching = choose(
+            Asked(asked.method, size, read, l2, depth_penalty, max_layer, teacher), tasks
+        )
+        found = collect_taught(config, teaching, tasks, out)
+        study = run_study(found.samples, choice, mixed=config.scoring == "mixed")
+        own = found.config.switched(scoring=config.scoring, framework=profiled.framework)
+        told["taught by"] = str(teaching)
+        made = make_profile(study, choice, own, found.text_config, told)
         made.save(out)
-        if pictures:
+        if pictures and study.curve is not None:
             plot_profile(pictures, study.curve, study.heads, study.chosen, f"{config.model}")
             pictures = [path.with_suffix(f".reliability{path.suffix}") for path in pictures]
-        _show(study, out)
+        show_study(study, out)
         heads = out
     if asked.kind is not None:
         made, fitted = calibrate_profile(config, heads, tasks, asked, told)
@@ -198,24 +241,6 @@ def profile(
             )
 
 
-def _collect(reranker: Reranker, tasks: Sequence[Task], path: Path) -> list[Sample]:
-    """Readings of all queries: those kept in ``path``, and the rest from the model, under a bar."""
-    from icr_rag.profiling.resume import collect_or_resume
-
-    columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TextColumn("queries,"),
-               TimeRemainingColumn(), TextColumn("left"))  # fmt: skip
-    bars = Progress(*columns, console=messages)
-    with ExitStack() as stack:
-
-        def show(finished: int, count: int) -> None:
-            if not bars.tasks:
-                prepare(reranker)
-                stack.enter_context(bars).add_task("", total=count)
-            bars.update(bars.task_ids[0], completed=finished)
-
-        return collect_or_resume(reranker, tasks, path, progress=show)
-
-
 def _question_writer(config: RerankerConfig) -> Callable[[str], str]:
     """A function that has the model write a question to a text."""
     from icr_rag.profiling.collect import make_question_writer
@@ -225,24 +250,3 @@ def _question_writer(config: RerankerConfig) -> Callable[[str], str]:
         scoring="generation",
     )
     return make_question_writer(Reranker(writing))
-
-
-def _show(study: Study, out: Path) -> None:
-    console = output_console()
-    curve = study.curve
-    table = Table(title=f"nDCG@10, {curve.queries} queries", title_justify="left")
-    table.add_column("what is read")
-    table.add_column("mean", justify="right")
-    for name, value in study.measured.items():
-        if isinstance(value, float):
-            table.add_row(name, f"{value:.4f}")
-    console.print(table)
-    first, last = curve.window
-    console.print(
-        f"peak: layer {curve.peak} (95 %: {curve.peak_low} to {curve.peak_high}); window "
-        f"{first}-{last}, chosen by {curve.window_share:.0%} of the resamples"
-    )
-    deepest = max(item.layer for item in study.chosen)
-    console.print(f"{len(study.chosen)} readings up to layer {deepest} -> {out}")
-    if curve.queries < 40:
-        note(f"{curve.queries} queries are few; from about 50 on, choices become stable")

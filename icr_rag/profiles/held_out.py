@@ -30,9 +30,7 @@ class HeldOut(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> HeldOut:
         if not self.figures():
-            raise ValueError(
-                "no figure; give attention, mixed or likelihood, or no held_out"
-            )
+            raise ValueError("no figure; give attention, mixed or likelihood, or no held_out")
         if self.groups == 1:
             raise ValueError("groups=1; with one domain left out none taught: 0, or 2 and more")
         return self

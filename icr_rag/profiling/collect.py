@@ -53,6 +53,20 @@ def profiling_config(config: RerankerConfig) -> RerankerConfig:
     )
 
 
+def reading_config(config: RerankerConfig) -> RerankerConfig:
+    """`profiling_config`, which reads the likelihood too where one pass gives both.
+
+    Raises:
+        ConfigError: as `profiling_config`.
+    """
+    own = profiling_config(config)
+    if own.scoring != "attention" or own.framework != "pointwise":
+        return own
+    both = profiling_config(config.switched(scoring="mixed"))
+    # Not with settings that mean nothing to mixed and change what heads read.
+    return both if both.switched(scoring="attention") == own else own
+
+
 def collect(
     reranker: Reranker,
     dataset: Dataset,

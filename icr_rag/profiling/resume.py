@@ -33,6 +33,7 @@ class Task:
         queries: ids of those to read.
         depth: how many candidates to read.
         label_free: whether the queries were made from the documents.
+        unlabelled: whether nothing is known to be relevant.
     """
 
     name: str
@@ -41,6 +42,12 @@ class Task:
     queries: Sequence[str]
     depth: int = 20
     label_free: bool = False
+    unlabelled: bool = False
+
+    @property
+    def labels(self) -> str:
+        """What is known to be relevant: "given" by people, "made" with the queries, "none"."""
+        return "none" if self.unlabelled else "made" if self.label_free else "given"
 
 
 def collect_or_resume(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -126,7 +126,9 @@ class Study:
             "queries curve", see `icr_rag.profiling.held_out.queries_curve`; for several groups
             "transfer", chosen on one and measured on another.
         likelihood_weight: for mixed scoring; the usual one where nothing is known to be relevant.
+        queries: how many.
         held_out: the ways of scoring on queries that taught nothing.
+        sizes: number of queries -> nDCG@10, see `icr_rag.profiling.held_out.queries_curve`.
     """
 
     curve: LayerCurve | None
@@ -134,7 +136,9 @@ class Study:
     chosen: tuple[HeadWeight, ...]
     measured: Measured
     likelihood_weight: float
+    queries: int
     held_out: HeldOut | None = None
+    sizes: Mapping[str, float] = field(default_factory=dict)
 
 
 def run_study(samples: Sequence[Sample], choice: Choice, mixed: bool = False) -> Study:
@@ -153,7 +157,8 @@ def run_study(samples: Sequence[Sample], choice: Choice, mixed: bool = False) ->
     measured: Measured = {"queries": len(samples)}
     if not known:
         nothing = np.zeros(samples[0].readings.shape[1:3])
-        return Study(None, nothing, chosen, measured, USUAL_WEIGHT if mixed else 0.0)
+        weight = USUAL_WEIGHT if mixed else 0.0
+        return Study(None, nothing, chosen, measured, weight, len(samples))
     curve = layer_curve(known, choice.reading)
     window = Choice("window", WINDOW_WIDTH, choice.reading)
     parts = parts_of(samples)
@@ -169,8 +174,9 @@ def run_study(samples: Sequence[Sample], choice: Choice, mixed: bool = False) ->
         f"{choice.method}, cross-validated": round(
             known_mean(samples, measure_scores(samples, of_folds)), 4
         ),
-        "queries curve": queries_curve(samples, choice.select),
     }
+    if sizes := queries_curve(samples, choice.select):
+        measured["queries curve"] = sizes
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
         groups.setdefault(sample.group, []).append(sample)
@@ -186,7 +192,9 @@ def run_study(samples: Sequence[Sample], choice: Choice, mixed: bool = False) ->
         chosen,
         measured,
         best_weight(samples, scores) if mixed else 0.0,
+        len(samples),
         held_out(samples, parts, scores),
+        sizes,
     )
 
 

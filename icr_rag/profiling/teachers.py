@@ -28,9 +28,10 @@ SHARPNESS = 6.0
 
 def by_labels(sample: Sample) -> np.ndarray | None:
     """Each candidate's share of the grades: [document]; None where none is relevant."""
-    grades = sample.grades.astype(np.float64)
-    shares: np.ndarray = grades / max(1.0, grades.sum())
-    return shares if grades.any() else None
+    if not sample.grades.any():
+        return None
+    shares: np.ndarray = sample.grades / sample.grades.sum()
+    return shares
 
 
 def by_scores(scores: np.ndarray) -> np.ndarray:
@@ -41,7 +42,8 @@ def by_scores(scores: np.ndarray) -> np.ndarray:
     """
     sharp = SHARPNESS * standardise(scores)
     shares: np.ndarray = np.exp(sharp - sharp.max(initial=-np.inf))
-    return shares / shares.sum()
+    shares /= shares.sum()
+    return shares
 
 
 def mean_of(shares: Sequence[np.ndarray | None], weights: Sequence[float]) -> np.ndarray | None:
