@@ -89,7 +89,7 @@ def test_questions_are_written_by_the_function_given():
 
 
 def test_mistakes():
-    with pytest.raises(InputError, match="title, sentence, passage, question"):
+    with pytest.raises(InputError, match="title, sentence, passage, keywords, heading, docstring, question"):
         label_free(CORPUS, kinds=["abstract"])
     with pytest.raises(InputError, match="write="):
         label_free(CORPUS, kinds=["question"])

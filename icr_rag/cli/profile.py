@@ -12,6 +12,15 @@ from icr_rag import Reranker, RerankerConfig
 from icr_rag.cli.console import note, output_console
 from icr_rag.cli.options import with_reranker_options
 from icr_rag.cli.profile_calibrate import calibrate_profile, show_fitted, steps
+from icr_rag.cli.profile_options import (
+    Kinds,
+    Language,
+    Penalty,
+    Queries,
+    Size,
+    TeacherNames,
+    WritePairs,
+)
 from icr_rag.cli.profile_show import show_study
 from icr_rag.cli.profile_teach import Asked, choose, collect_taught
 from icr_rag.errors import DataError, InputError
@@ -31,29 +40,16 @@ def profile(
         typer.Argument(
             metavar="DATA...",
             help="BEIR folders with labelled queries and a run.*, or your own documents: a folder "
-            "or .jsonl file without queries, from which label-free ones are made.",
+            "of texts or .jsonl file without queries, from which label-free ones are made.",
             show_default=False,
         ),
     ],
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="The profile; readings go to FILE.samples.npz.")
     ] = Path("profile.json"),
-    queries: Annotated[
-        str,
-        typer.Option(
-            metavar="KIND",
-            help="labelled; label-free: made from the documents; both; auto: labelled where "
-            "there are labels.",
-        ),
-    ] = "auto",
-    kinds: Annotated[
-        str,
-        typer.Option(
-            metavar="LIST",
-            help="Kinds of label-free queries: title, sentence, passage, and question, which the "
-            "model writes.",
-        ),
-    ] = "title,sentence,passage",
+    queries: Queries = "auto",
+    kinds: Kinds = "title,sentence,passage",
+    language: Language = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -89,49 +85,14 @@ def profile(
             show_default=False,
         ),
     ] = None,
-    teacher: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME[,NAME...]",
-            help="What learned heads are taught by: labels; the model's own likelihood; blend, "
-            "both half and half; its mixed or yes_no scores; another model by name or path, which "
-            "scores by likelihood; or a FILE of scores from any re-ranker, a TREC run or .jsonl "
-            "with query_id, doc_id and score. Several are averaged. Default: blend where there "
-            "are labels, else likelihood.",
-            show_default=False,
-        ),
-    ] = None,
-    write_pairs: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Only write the pairs of query and document that a FILE of scores must have, as "
-            ".jsonl.",
-            show_default=False,
-        ),
-    ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="How many heads to choose. Default: 64; all where scores teach.",
-            show_default=False,
-        ),
-    ] = None,
+    teacher: TeacherNames = None,
+    write_pairs: WritePairs = None,
+    size: Size = None,
     read: Annotated[
         str,
         typer.Option(metavar="NAME", help="Reading: log_mass, lift, max or calibrated."),
     ] = "log_mass",
-    l2: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0,
-            metavar="X",
-            help="Penalty of learned weights. Default: 20 for labels, 15 for scores, 40 for both.",
-            show_default=False,
-        ),
-    ] = None,
+    l2: Penalty = None,
     depth_penalty: Annotated[
         float, typer.Option(metavar="X", help="Prefer heads that exit earlier.")
     ] = 0.0,
@@ -172,6 +133,8 @@ def profile(
 
     icr-rag profile notes.jsonl --kinds sentence,passage --framework pointwise
 
+    icr-rag profile handbook/ --queries log.txt --framework pointwise --teacher likelihood,yes_no
+
     icr-rag profile path/to/scifact --framework pointwise --teacher labels,scores.jsonl
 
     icr-rag profile path/to/scifact --parity odd --profile profile.json --target-precision 0.8
@@ -196,18 +159,27 @@ def profile(
         if not path.resolve().parent.is_dir():
             raise DataError(f"cannot write {path}: there is no folder {path.resolve().parent}")
     check_plots(plot or [])
-    wanted = Wanted(queries, tuple(kinds.split(",")), limit, parity, depth)
+    wanted = Wanted(queries, tuple(kinds.split(",")), limit, parity, depth, language or "english")
     writer = _question_writer(config) if "question" in wanted.kinds else None
     tasks = load_queries(data, wanted, writer)
+    if language is not None and not any(task.label_free or task.unlabelled for task in tasks):
+        raise InputError("--language is for queries that are made or searched for; there are none")
+    unknown = [task.name for task in tasks if task.unlabelled]
+    if unknown and asked.kind is not None:
+        raise InputError(
+            f"--calibrate needs queries of which it is known what is relevant; of those of "
+            f"{', '.join(unknown)} it is not"
+        )
     if write_pairs is not None:
         count = write(write_pairs, tasks)
         output_console().print(f"{count:,} pairs of a query and a document -> {write_pairs}")
         return
-    if profiled is not None and plot and all(task.unlabelled for task in tasks):
+    if plot and len(unknown) == len(tasks):
         raise InputError("--plot draws nDCG@10, and nothing is known to be relevant; leave it out")
     told: dict[str, object] = {
         "queries": {task.name: len(task.queries) for task in tasks},
         "label-free": sorted(task.name for task in tasks if task.label_free),
+        "unlabelled": sorted(unknown),
         "depth": depth,
         "parity": parity,
     }

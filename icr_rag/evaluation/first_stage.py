@@ -47,7 +47,7 @@ def bm25_candidates(
     if depth < 1:
         raise ConfigError(f"depth={depth} is not allowed; it must be at least 1")
     bm25s = require("bm25s", "cli", "BM25")
-    tokenize = _tokenizer(language)
+    tokenize = word_stems(language)
     names = list(dataset.documents)
     corpus = tokenize([document.content for document in dataset.documents.values()])
     # bm25s divides by the mean length, and asks numpy for the largest of no numbers.
@@ -70,8 +70,13 @@ def bm25_candidates(
     return run
 
 
-def _tokenizer(language: str) -> Callable[[Sequence[str]], list[list[str]]]:
-    """A function from texts to their lists of stems."""
+def word_stems(language: str) -> Callable[[Sequence[str]], list[list[str]]]:
+    """A function from texts to their lists of stems.
+
+    Raises:
+        ConfigError: for a language that PyStemmer does not know.
+        MissingDependencyError: without bm25s or PyStemmer.
+    """
     bm25s = require("bm25s", "cli", "BM25")
     stemmers = require("Stemmer", "cli", "BM25")
     if language not in stemmers.algorithms():
@@ -87,16 +92,29 @@ def _tokenizer(language: str) -> Callable[[Sequence[str]], list[list[str]]]:
         stopwords = None
 
     def tokenize(texts: Sequence[str]) -> list[list[str]]:
-        stems: list[list[str]] = bm25s.tokenize(
-            list(texts),
-            stopwords=stopwords,
-            stemmer=stemmer,
-            return_ids=False,
-            show_progress=False,
-        )
-        return stems
+        return _words(texts, stopwords, stemmer)
 
     return tokenize
+
+
+def plain_words(texts: Sequence[str]) -> list[list[str]]:
+    """The words of each text as they are, in lower case.
+
+    Raises:
+        MissingDependencyError: without bm25s.
+    """
+    return _words(texts, None, None)
+
+
+def _words(texts: Sequence[str], stopwords: str | None, stemmer: object) -> list[list[str]]:
+    found: list[list[str]] = require("bm25s", "cli", "BM25").tokenize(
+        list(texts),
+        stopwords=stopwords,
+        stemmer=stemmer,
+        return_ids=False,
+        show_progress=False,
+    )
+    return found
 
 
 def _best(scores: NDArray[np.float64], count: int) -> NDArray[np.intp]:
