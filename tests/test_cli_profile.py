@@ -101,7 +101,10 @@ def test_mixed_profiles_weigh_likelihood(model_folder, notes, tmp_path):
         (["--method", "best"], "learned, core, qrhead, greedy, window"),
         (["--queries", "some"], "labelled, label-free"),
         (["--queries", "labelled"], "no labelled queries"),
-        (["--kinds", "abstract"], "title, sentence, passage, keywords, heading, docstring, question"),
+        (
+            ["--kinds", "abstract"],
+            "title, sentence, passage, keywords, heading, docstring, question",
+        ),
         (["--parity", "both"], "even and odd"),
         (["--scoring", "generation"], "reads no attention"),
         (["--plot", "study.gif"], ".png or .svg"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -71,6 +73,68 @@ def test_passages_are_longer_than_sentences():
     assert all(30 <= len(q.split()) <= 80 for q in some.queries.values())
 
 
+def test_keywords_are_the_rarest_words_of_a_sentence_that_others_have():
+    data, _ = label_free(CORPUS, kinds=["keywords"], count=12)
+    often = Counter(word for d in CORPUS.values() for word in set(words(d.content)))
+    for query, text in data.queries.items():
+        (answer,) = data.judgements[query]
+        source = CORPUS[answer.split("#")[0]]
+        (taken,) = [s for s in source.text.split(". ") if s.rstrip(".") not in
+                    data.documents[answer].text]  # fmt: skip
+        own = words(text)
+        assert 2 <= len(own) <= 4
+        assert [word for word in words(taken) if word in own] == own
+        # Numbers that stand nowhere else are no keywords.
+        others = [word for word in words(taken) if often[word] > 1 and word not in own]
+        assert not others or max(often[w] for w in own) <= min(often[w] for w in others)
+
+
+def words(text):
+    return list(dict.fromkeys(re.findall(r"[a-z0-9]{2,}", text)))
+
+
+def test_parts_of_documents_compete_with_their_like():
+    body = " ".join(WORDS[n % 25] for n in range(40))
+    corpus = {
+        f"f{n}.md": Document(
+            "\n".join(f"# the {WORDS[n + k]} of place {n}\n{body} {n}" for k in range(3))
+        )
+        for n in range(4)
+    }
+    code = "".join(f'def f{n}():\n    """Find the {WORDS[n]} of it.\n\n    {body} {n}"""\n'
+                   for n in range(9))  # fmt: skip
+    data, run = label_free({**corpus, "x.py": Document(code)}, kinds=["heading", "docstring"],
+                           count=6, depth=3)  # fmt: skip
+    assert len(data.queries) == 6
+    parts = {"the": "#section-", "Find": "x.py#"}
+    for query, names in run.items():
+        part = parts[data.queries[query].split()[0]]
+        assert all(part in name for name in names)
+        assert data.queries[query] not in " ".join(data.documents[name].content for name in names)
+    assert sum(text.startswith("Find") for text in data.queries.values()) == 3
+    # What one kind cannot give the others do.
+    data, _ = label_free(corpus, kinds=["docstring", "heading"], count=6, depth=3)
+    assert len(data.queries) == 6
+
+
+def test_texts_without_spaces_give_queries():
+    marks = "天地玄黄宇宙洪荒日月盈昃辰宿列张寒来暑往秋收冬藏"
+    corpus = {
+        f"d{n}": Document(
+            "。".join("".join(marks[(n * 5 + s * 7 + c * (n + 1)) % 24] for c in range(20))
+                      for s in range(8)) + "。",
+            "".join(marks[(n + c * 3) % 24] for c in range(8)),
+        )
+        for n in range(12)
+    }  # fmt: skip
+    data, run = label_free(corpus, kinds=["title", "sentence", "passage", "keywords"], count=8)
+    assert len(data.queries) == 8
+    for query, names in run.items():
+        (answer,) = data.judgements[query]
+        assert answer in names
+        assert " " not in data.documents[answer].text
+
+
 def test_near_copies_are_no_negatives():
     corpus = {**CORPUS, **{f"copy{n}": document(n) for n in range(30)}}
     data, run = label_free(corpus, kinds=["sentence"], count=20, depth=6)
@@ -89,7 +153,9 @@ def test_questions_are_written_by_the_function_given():
 
 
 def test_mistakes():
-    with pytest.raises(InputError, match="title, sentence, passage, keywords, heading, docstring, question"):
+    with pytest.raises(
+        InputError, match="title, sentence, passage, keywords, heading, docstring, question"
+    ):
         label_free(CORPUS, kinds=["abstract"])
     with pytest.raises(InputError, match="write="):
         label_free(CORPUS, kinds=["question"])
