@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from icr_rag.cli.app import app
 from icr_rag.methods import frameworks_of, scorings
 from icr_rag.profiles import Profile
 from icr_rag.profiles.shipped import shipped_profiles
@@ -44,8 +46,23 @@ def test_the_states_snippet_pays_for_the_query_only(capsys):
     assert all(int(line.split()[-2]) <= 3 * 8 for line in lines)
 
 
+def test_the_recipe_of_a_service_that_teaches_runs(notes, model_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _ = snippets(PROFILES)
+    recipe = PROFILES[PROFILES.index("### The re-ranker that you trust") :]
+    ask, learn = re.findall(r"```bash\nicr-rag (profile notes\.jsonl .*)\n```", recipe)[:2]
+    small = f" --model {model_folder} --limit 6 --depth 4 --max-document-tokens 40"
+    for step in (ask, code, learn):
+        if step is code:
+            exec(code, {})
+        else:
+            result = CliRunner().invoke(app, (step + small).split())
+            assert result.exit_code == 0, result.output
+    assert Profile.load("profile.json").data["taught by"] == "scores.jsonl"
+
+
 def test_the_profile_snippet_runs():
-    (code,) = snippets(PROFILES)
+    _, code = snippets(PROFILES)
     names: dict = {}
     exec(code, names)
     assert names["config"].profile == "profile.json"
