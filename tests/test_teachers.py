@@ -56,6 +56,11 @@ def test_scale_and_origin_of_scores_say_nothing(scores, scale, offset):
     )
 
 
+def test_shares_are_sharp():
+    least = 1 / (1 + np.exp(12.0))
+    np.testing.assert_allclose(by_scores(np.array([3.0, 5.0])), [least, 1 - least])
+
+
 def test_equal_scores_get_equal_shares():
     assert by_scores(np.full(4, 0.3)).tolist() == [0.25] * 4
 
@@ -139,6 +144,7 @@ def test_the_loss_is_that_of_one_query_after_the_other():
     samples, teacher, l2 = [*long, *short], average([BLEND]), 3.0
     counts = [9 / (2 * 6)] * 6 + [9 / (2 * 3)] * 3
     np.testing.assert_allclose(query_weights(samples), counts)
+    assert learn_weights(samples) == learn_weights(samples, balanced=True)
     for balanced, own in ((True, counts), (False, [1.0] * 9)):
         found = weights_of(learn_weights(samples, l2=l2, teacher=teacher, balanced=balanced))
         least = slow_loss(samples, teacher, found, l2, own)
