@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from profiling_data import planted
 
+from icr_rag.profiling import held_out as measuring
 from icr_rag.profiling.crossval import (
     LIKELIHOOD_WEIGHTS,
     best_weight,
@@ -69,6 +70,15 @@ def test_figures_are_those_of_whole_groups_left_out():
     assert found.likelihood == pytest.approx(np.mean(own), abs=1e-4)
     assert found.mixed == pytest.approx(np.mean(fitted), abs=1e-4)
     assert (found.queries, found.groups, found.measure) == (30, 3, "nDCG@10")
+
+
+def test_the_weight_is_chosen_on_the_other_parts(monkeypatch):
+    samples = with_likelihood(planted(4))
+    parts = ["a", "a", "a", "b"]
+    table = np.array([[0.9, 0.1, 0, 0]] * 3 + [[0.2, 0.8, 0, 0]])
+    monkeypatch.setattr(measuring, "mixed_values", lambda *given: table)
+    found = held_out(samples, parts, [sample.likelihood for sample in samples])
+    assert found.mixed == pytest.approx((3 * 0.1 + 0.2) / 4)
 
 
 def test_of_fewer_groups_folds_are_left_out():

@@ -193,6 +193,19 @@ def test_files_of_before_have_samples_without_keys(path):
     same(load_samples(path), [replace(sample, key="") for sample in found])
 
 
+def test_files_of_before_have_samples_that_do_not_name_their_documents(read, path):
+    blank = replace(DATA, documents={**TEXTS, "d0": Document(" ")})
+    tasks = [TASK, replace(TASK, name="y", dataset=blank, depth=5)]
+    found = collect_or_resume(make_reranker(), tasks, path)
+    assert "d0" not in found[-1].documents
+    save_samples(path, [replace(sample, documents=()) for sample in found])
+    read.clear()
+    again = collect_or_resume(make_reranker(), tasks, path)
+    assert [sample.documents for sample in again] == [sample.documents for sample in found]
+    # Which of the documents were blank is not known without reading.
+    assert {group for group, _ in read} == {"y"}
+
+
 def test_a_file_that_holds_no_samples_is_not_overwritten(read, path):
     path.write_bytes(b"something else")
     with pytest.raises(DataError, match="no readings"):
