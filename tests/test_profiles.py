@@ -13,7 +13,7 @@ from tiny import byte_tokenizer, tiny_model
 from icr_rag import Reranker
 from icr_rag.errors import ConfigError, DataError
 from icr_rag.model.reading import READINGS
-from icr_rag.profiles import HeadWeight, Profile, Shape
+from icr_rag.profiles import HeadWeight, HeldOut, Profile, Shape
 from icr_rag.scoring.base import Cost
 from icr_rag.scoring.head_scores import HeadScores, standardise
 
@@ -30,6 +30,16 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | FINITE | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=6,
+)
+
+
+HELD_OUT = st.builds(
+    HeldOut,
+    attention=st.floats(0, 1),
+    mixed=st.none() | st.floats(0, 1),
+    likelihood=st.none() | st.floats(0, 1),
+    queries=st.integers(1, 9),
+    groups=st.just(0) | st.integers(2, 9),
 )
 
 
@@ -70,6 +80,7 @@ def profiles(draw):
         data=draw(st.dictionaries(TEXT, JSON, max_size=3)),
         method=draw(TEXT),
         measured=draw(st.dictionaries(TEXT, JSON, max_size=3)),
+        held_out=draw(st.none() | HELD_OUT),
         curve=draw(st.none() | st.dictionaries(TEXT, JSON, max_size=3)),
         created="2025-01-31",
         versions=draw(st.dictionaries(TEXT, st.none() | TEXT, max_size=3)),
@@ -87,6 +98,26 @@ def test_what_is_saved_is_loaded(tmp_path_factory, profile):
 def test_a_file_stays_whole_if_the_new_one_cannot_be_written(tmp_path):
     with pytest.raises(DataError, match="absent"):
         make().save(tmp_path / "absent" / "profile.json")
+
+
+def test_a_file_without_held_out_figures_does_not_name_them(tmp_path):
+    make().save(tmp_path / "profile.json")
+    assert "held_out" not in (tmp_path / "profile.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ({}, "no figure"),
+        ({"attention": 1.5}, "less than or equal to 1"),
+        ({"mixed": 0.5, "queries": 0}, "greater than or equal to 1"),
+        ({"mixed": 0.5, "groups": 1}, "groups=1"),
+        ({"generation": 0.5}, "not permitted"),
+    ],
+)
+def test_held_out_figures_that_are_none(figures, said):
+    with pytest.raises(ValueError, match=said):
+        HeldOut(**{"queries": 9, **figures})
 
 
 def test_a_profile_cannot_be_changed():

@@ -6,8 +6,9 @@ the JSON files of this package ship with the library, see `icr_rag.profiles.ship
 """
 
 from icr_rag.profiles.calibration import Abstention, Calibration, Proposal
+from icr_rag.profiles.held_out import HeldOut
 from icr_rag.profiles.profile import HeadWeight, Profile, Reading, Shape
 
 __all__ = [
-    "Abstention", "Calibration", "HeadWeight", "Profile", "Proposal", "Reading", "Shape",
+    "Abstention", "Calibration", "HeadWeight", "HeldOut", "Profile", "Proposal", "Reading", "Shape",
 ]  # fmt: skip

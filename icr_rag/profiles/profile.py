@@ -13,6 +13,7 @@ from icr_rag.errors import ConfigError
 from icr_rag.files import write_whole
 from icr_rag.methods import Method, methods
 from icr_rag.profiles.calibration import Abstention, Calibration
+from icr_rag.profiles.held_out import HeldOut
 
 #: Size of the largest file; one with every head of a large model weighted has some megabytes.
 _MOST_BYTES = 32 * 2**20
@@ -77,6 +78,7 @@ class Profile(BaseModel):
         data: what it was chosen on: names, numbers of queries and documents, labels or none.
         method: how it was chosen.
         measured: figures of its making, cross-validated where the name says so.
+        held_out: figures of the ways of scoring beside each other, on queries that taught nothing.
         curve: per layer, nDCG@10 and its confidence band, as `icr_rag.profiling` makes it.
         calibration: probabilities of relevance for its scores with ``score_mode="explained"``.
             A profile of a method that reads no attention has nothing else, or abstention too.
@@ -101,6 +103,7 @@ class Profile(BaseModel):
     data: dict[str, Any] = Field(default_factory=dict)
     method: str = ""
     measured: dict[str, Any] = Field(default_factory=dict)
+    held_out: HeldOut | None = None
     curve: dict[str, Any] | None = None
     calibration: Calibration | None = None
     abstention: Abstention | None = None
@@ -214,7 +217,7 @@ class Profile(BaseModel):
         """
         values = self.model_dump(mode="json")
         # As files were before there were these, so that those who do not use them see no change.
-        for name in ("likelihood", "calibration", "abstention"):
+        for name in ("likelihood", "held_out", "calibration", "abstention"):
             if not values[name]:
                 del values[name]
         text = json.dumps(values, indent=1, ensure_ascii=False)
