@@ -182,7 +182,7 @@ def test_a_profile_for_another_way_of_scoring_is_refused(saved, settings, of_pro
     with pytest.raises(ConfigError) as caught:
         select(profile=path, **settings)
     message = str(caught.value)
-    profile, config = make_profile(**of_profile), RerankerConfig(**settings)
+    profile, config = make_profile(**of_profile), RerankerConfig(**settings).settled()
     assert f"profile={path!r}" in message
     assert f"scoring={profile.scoring!r}, framework={profile.framework!r} and " in message
     assert f"document_states={profile.document_states!r}, not for {config.scoring!r}, " in message
