@@ -24,7 +24,10 @@ for item in shipped.shipped_profiles():
     if item.heads:
         HEADS.setdefault(item.shape, []).append(item)
 LAYERS = {item.shape: item for item in shipped.shipped_profiles() if item.layers}
-CLASSES = {"llama": "LlamaConfig", "qwen3": "Qwen3Config", "mistral": "MistralConfig"}
+CLASSES = {
+    "llama": "LlamaConfig", "qwen2": "Qwen2Config", "qwen3": "Qwen3Config",
+    "mistral": "MistralConfig",
+}  # fmt: skip
 
 
 def known(model_type, **others):
