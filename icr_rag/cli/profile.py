@@ -151,6 +151,8 @@ def profile(
     from icr_rag.profiling.sources import Wanted, load_queries
     from icr_rag.profiling.study import Choice, make_profile, run_study
 
+    # What is found is for one way of scoring, which the profile names.
+    config = config.settled()
     asked = steps(config, method, calibrate, target_precision, target_recall)
     profiled = None if asked.method is None else profiling_config(config)
     if profiled is not None and asked.kind is not None:
