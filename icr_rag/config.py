@@ -10,12 +10,14 @@ from typing import Any
 from pydantic import ValidationError, field_validator, model_validator
 
 from icr_rag.arguments import wrong_instruction
+from icr_rag.config_auto import open_to, switched_to_auto
 from icr_rag.config_checks import check_scoring, check_together, is_set, meaningless
 from icr_rag.config_errors import explain
 from icr_rag.config_fields import Fields
 from icr_rag.config_scores import ABSOLUTE
 from icr_rag.config_sources import read_config_file, read_environment
 from icr_rag.errors import ConfigError
+from icr_rag.method import AUTO
 from icr_rag.methods import Method, find_method, frameworks_of, keeps
 
 
@@ -118,8 +120,9 @@ class RerankerConfig(Fields):
 
     @property
     def method(self) -> Method:
-        """The method of these settings; a profile may still choose another framework."""
-        return find_method(self.scoring, self.framework, self.likelihood, self.document_states)
+        """The method of these settings, `settled`; a profile may still choose another framework."""
+        own = self.settled()
+        return find_method(own.scoring, own.framework, own.likelihood, own.document_states)
 
     @property
     def absolute(self) -> bool:
@@ -139,6 +142,11 @@ class RerankerConfig(Fields):
         """The fields that differ from their defaults."""
         return {name: value for name, value in self if is_set(self, name)}
 
+    def settled(self) -> RerankerConfig:
+        """With "auto" for scoring replaced by what it is for a model of which nothing is known:
+        attention, where the other settings allow it."""
+        return open_to(self)[0] if self.scoring == AUTO else self
+
     def replace(self, **changes: Any) -> RerankerConfig:
         """A copy with some fields changed, checked again."""
         return type(self)(**{**self.model_dump(), **changes})
@@ -150,6 +158,8 @@ class RerankerConfig(Fields):
             **changes: as in `replace`: scoring, framework, likelihood, document_states and others.
         """
         values = {**self.model_dump(), **changes}
+        if values["scoring"] == AUTO:
+            return switched_to_auto(self, changes)
         fields = type(self).model_fields
         if "framework" not in changes and values["framework"] not in frameworks_of(
             str(values["scoring"])

@@ -9,10 +9,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from icr_rag.config_auto import check_auto
 from icr_rag.config_passages import check_passages, without_passages
 from icr_rag.config_passages import is_lost as are_lost
 from icr_rag.config_scores import ABSOLUTE, check_score_mode, is_lost
 from icr_rag.errors import ConfigError
+from icr_rag.method import AUTO
 from icr_rag.methods import (
     SORTS,
     WITH_NULL,
@@ -51,7 +53,7 @@ class Use:
 
 def check_scoring(scoring: str) -> None:
     """Raise `ValueError` for a mechanism that no method has."""
-    known = scorings()
+    known = [AUTO, *scorings()]
     if scoring not in known:
         *others, last = map(repr, known)
         raise ValueError(f"Input should be {', '.join(others)} or {last}")
@@ -59,6 +61,9 @@ def check_scoring(scoring: str) -> None:
 
 def check_together(config: RerankerConfig) -> None:
     """Raise `ValueError`, or `ConfigError`, for settings that exclude each other or are useless."""
+    if config.scoring == AUTO:
+        check_auto(config)
+        return
     if config.stride is not None and config.window is not None and config.stride >= config.window:
         raise ValueError(
             f"stride ({config.stride}) must be smaller than window ({config.window}), "
@@ -81,7 +86,7 @@ def uses_of(values: Mapping[str, Any]) -> list[Use]:
     the model: with ``framework="auto"`` a profile may choose another framework.
 
     Args:
-        values: all settings.
+        values: all settings, scoring="auto" replaced.
 
     Raises:
         ConfigError: if the settings that a method is found by do not go together.
@@ -188,6 +193,11 @@ def _useless(
         yield "cascade", "follows a reading of kept states; set document_states='independent'"
     if values["cascade"] is None:
         yield "cascade_framework", "means nothing without cascade; set cascade=20"
+    yield (
+        "prefer",
+        f"means nothing with scoring={values['scoring']!r}, which leaves nothing to choose; set "
+        "scoring='auto', or leave it out",
+    )
     if values["rank_fields"] is None:
         yield "rank_fields_format", "means nothing without rank_fields; set these, or leave it out"
     first = uses[0]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from icr_rag.method import AUTO
 from icr_rag.methods import scorings
 
 
@@ -21,7 +22,7 @@ def _allow_written_names(schema: dict[str, Any]) -> None:
 
 
 def _list_scorings(schema: dict[str, Any]) -> None:
-    schema["enum"] = scorings()
+    schema["enum"] = [AUTO, *scorings()]
 
 
 class Fields(BaseModel):
@@ -60,11 +61,17 @@ class Fields(BaseModel):
 
     # --- how documents are judged -----------------------------------------------------------
     scoring: str = Field(
-        "attention",
+        AUTO,
         description="What is taken for relevance: 'attention' paid to a document, 'likelihood' of "
         "the query or of an answer, text by 'generation', or attention and query likelihood "
-        "'mixed'.",
+        "'mixed'. 'auto': what the other settings are for, and of that what ranked best on "
+        "queries that taught nothing, by the profile of the model; attention where none says.",
         json_schema_extra=_list_scorings,
+    )
+    prefer: Literal["quality", "speed"] = Field(
+        "quality",
+        description="What scoring='auto' goes by: 'quality', the profile's held-out figures; "
+        "'speed', the cheapest way of scoring that the other settings allow, attention first.",
     )
     framework: Literal["auto", "pointwise", "pairwise", "listwise", "setwise"] = Field(
         "auto",

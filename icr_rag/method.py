@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from icr_rag.errors import ConfigError
 
+#: The value of ``scoring`` and ``framework`` that leaves the choice.
+AUTO = "auto"
+
 #: Frameworks in the order in which texts list them.
 FRAMEWORKS = ("pointwise", "pairwise", "listwise", "setwise")
 
@@ -47,8 +50,8 @@ def _problem(row: Method) -> str | None:
     for name in texts:
         if not isinstance(getattr(row, name), str):
             return f"{name}={getattr(row, name)!r}; it must be a str"
-    if not row.scoring:
-        return "scoring is empty"
+    if row.scoring in ("", AUTO):
+        return f"scoring={row.scoring!r}; it must be a name of its own"
     if row.framework not in FRAMEWORKS:
         return f"framework={row.framework!r}; allowed are {', '.join(FRAMEWORKS)}"
     if ":" not in row.scorer:

@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 
 
 class Reranker:
-    """Ranks documents by what an LLM makes of them: by default by its attention.
+    """Ranks documents by what an LLM makes of them: its attention, a likelihood, or both.
 
     Making one is cheap; the model is loaded on first use or by `warm_up`. Rerankers with the same
     model settings share the weights. Safe under threads: calls take turns on the model.
@@ -386,8 +386,7 @@ class Reranker:
         return type(self), (self.config,)
 
     def __repr__(self) -> str:
-        changed = self.config.changed().items()
-        return f"Reranker({', '.join(f'{name}={value!r}' for name, value in changed)})"
+        return self._scorers.told(self.config)
 
     def _held(self, due: Deadline | None = None, instruction: str | None = None) -> Made:
         return self._scorers.get(self.config, self._make_scorers, due, instruction)

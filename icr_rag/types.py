@@ -120,6 +120,9 @@ class Usage:
             for other calls included.
         unscored: input indices of documents that a deadline left without a score, ascending. Blank
             ones, which are never read, are not among them.
+        scoring: the way of scoring, which with scoring="auto" depends on the model; "" where
+            nothing was read.
+        scoring_reason: why this one, as a clause: held-out figures, other settings, and so on.
     """
 
     tokens: int = 0
@@ -134,6 +137,8 @@ class Usage:
     passages: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     unscored: tuple[int, ...] = ()
+    scoring: str = ""
+    scoring_reason: str = ""
 
 
 @dataclass(frozen=True)

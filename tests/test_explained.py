@@ -371,7 +371,7 @@ def test_a_profile_decides_for_auto(tmp_path):
         along = [hit.score for hit in found]
         assert along == sorted(along, reverse=True)
     with pytest.raises(ConfigError, match="does not go with attention"):
-        explained({}).rank(QUERY, DOCUMENTS)
+        explained({"scoring": "attention"}).rank(QUERY, DOCUMENTS)
 
 
 @pytest.mark.parametrize("fields", [{**KEPT, "framework": "pointwise"}, {**KEPT, **LIKELIHOOD}])

@@ -24,7 +24,10 @@ for item in shipped.shipped_profiles():
     if item.heads:
         HEADS.setdefault(item.shape, []).append(item)
 LAYERS = {item.shape: item for item in shipped.shipped_profiles() if item.layers}
-CLASSES = {"llama": "LlamaConfig", "qwen3": "Qwen3Config", "mistral": "MistralConfig"}
+CLASSES = {
+    "llama": "LlamaConfig", "qwen2": "Qwen2Config", "qwen3": "Qwen3Config",
+    "mistral": "MistralConfig",
+}  # fmt: skip
 
 
 def known(model_type, **others):
@@ -182,7 +185,7 @@ def test_a_profile_for_another_way_of_scoring_is_refused(saved, settings, of_pro
     with pytest.raises(ConfigError) as caught:
         select(profile=path, **settings)
     message = str(caught.value)
-    profile, config = make_profile(**of_profile), RerankerConfig(**settings)
+    profile, config = make_profile(**of_profile), RerankerConfig(**settings).settled()
     assert f"profile={path!r}" in message
     assert f"scoring={profile.scoring!r}, framework={profile.framework!r} and " in message
     assert f"document_states={profile.document_states!r}, not for {config.scoring!r}, " in message

@@ -45,7 +45,7 @@ OTHERS = {
     "top_n": 2, "score_mode": "rank", "score_threshold": 1e6, "fusion": "rrf",
     "fusion_weight": 0.1, "near_duplicates": 0.5, "min_answerable": 1.0, "deadline_ms": 1e-9,
     "rank_fields": ("number", "tags", "text"), "rank_fields_format": "yaml", "diversity": 1.0,
-    "passages": "max", "passage_tokens": 24, "passage_overlap": 12,
+    "passages": "max", "passage_tokens": 24, "passage_overlap": 12, "prefer": "speed",
 }  # fmt: skip
 #: What a setting needs beside it, to mean something at all.
 BESIDE = {
@@ -208,7 +208,9 @@ def test_a_setting_changes_something_or_raises(row, states, tmp_path, monkeypatc
             # What the table says means something is refused only beside what makes it useless.
             assert name in refused or beside, f"{row.label}: {name}: {refused}"
             idle = name in READINGS_DECIDE and "means nothing here" in refused
-            useless = idle or (states == "joint" and name in KEPT) or name == "min_answerable"
+            useless = idle or (states == "joint" and name in KEPT)
+            # One is for absolute scores; the other for a choice, see tests/test_auto.py.
+            useless = useless or name in ("min_answerable", "prefer")
             assert name == "likelihood" or not row.uses(name) or useless, refused
             continue
         changed = outcome(fields)
@@ -278,6 +280,9 @@ MEANINGLESS = [
     {"passage_tokens": 100},
     {"passage_overlap": 10},
     {"passages": "max", "max_document_tokens": 100},
+    {"prefer": "speed", "scoring": "attention"},
+    {"prefer": "speed", "likelihood": "yes_no"},
+    {"prefer": "speed", "window": 3},
 ]
 
 

@@ -20,6 +20,11 @@ FILES = sorted(FOLDER.glob("*.json"))
 SMOLLM2 = Shape(model_type="llama", num_hidden_layers=30, hidden_size=576, num_attention_heads=9)
 QWEN3_4B = Shape(model_type="qwen3", num_hidden_layers=36, hidden_size=2560, num_attention_heads=32)
 LLAMA_8B = Shape(model_type="llama", num_hidden_layers=32, hidden_size=4096, num_attention_heads=32)
+LLAMA_1B = Shape(model_type="llama", num_hidden_layers=16, hidden_size=2048, num_attention_heads=32)
+LLAMA_3B = Shape(model_type="llama", num_hidden_layers=28, hidden_size=3072, num_attention_heads=24)
+QWEN25_7B = Shape(
+    model_type="qwen2", num_hidden_layers=28, hidden_size=3584, num_attention_heads=28
+)
 MISTRAL_7B = LLAMA_8B.model_copy(update={"model_type": "mistral"})
 FRAMEWORKS = ("listwise", "setwise", "pointwise")
 STATES = ("joint", "independent", "blind")
@@ -107,6 +112,9 @@ def test_attention_alone_and_mixed_read_the_same_heads():
         (QWEN3_4B, (20, 15), (21, 31), 16),
         (LLAMA_8B, (13, 18), (14, 20), 8),
         (MISTRAL_7B, (15, 21), (18, 0), 8),
+        (LLAMA_1B, (8, 21), (8, 20), 16),
+        (LLAMA_3B, (13, 16), (18, 11), 16),
+        (QWEN25_7B, (16, 19), (20, 21), 16),
     ],
 )
 def test_published_heads_weigh_the_same(shape, first, last, count):

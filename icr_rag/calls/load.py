@@ -9,7 +9,8 @@ from icr_rag.config import RerankerConfig
 from icr_rag.model.engine import Engine
 from icr_rag.model.loading import load_config, load_engine
 from icr_rag.scoring.base import Scorer
-from icr_rag.scoring.make import chosen_method, make_scorer
+from icr_rag.scoring.choice import choose
+from icr_rag.scoring.make import make_scorer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -45,9 +46,9 @@ def depth_run(config: RerankerConfig, text_config: PreTrainedConfig) -> tuple[in
     """
     again = second_config(config)
     readings = [config] if again is None else [config, again]
-    chosen = [chosen_method(one, text_config) for one in readings]
+    chosen = [choose(one, text_config) for one in readings]
     deepest = text_config.num_hidden_layers - 1
-    if any(method.needs_lm_head for method, _ in chosen):
+    if any(one.method.needs_lm_head for one in chosen):
         return deepest + 1, True
-    last = (deepest if read is None else read.layers[-1] for _, read in chosen)
+    last = (deepest if one.selection is None else one.selection.layers[-1] for one in chosen)
     return max(last) + 1, False

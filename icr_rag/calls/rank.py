@@ -143,6 +143,8 @@ def rank(
         passages=0 if config.passages == "none" else len(token_ids),
         seconds=cost.seconds,
         unscored=tuple(sorted(spread.unscored)),
+        scoring=scorer.config.scoring,
+        scoring_reason=scorer.reason,
     )
     if due is None:
         return Ranked(scored, usage, candidates.context)

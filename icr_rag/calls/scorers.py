@@ -10,6 +10,7 @@ from icr_rag.calls.instructed import Instructed
 from icr_rag.config import RerankerConfig
 from icr_rag.deadline import Deadline
 from icr_rag.errors import ClosedError
+from icr_rag.method import AUTO
 from icr_rag.model.forking import Turns, check_process, computing
 
 if TYPE_CHECKING:
@@ -72,6 +73,16 @@ class Scorers:
         """Raise `ClosedError` if they were let go of."""
         if self._closed:
             raise ClosedError("this Reranker was closed; make a new one")
+
+    def told(self, config: RerankerConfig) -> str:
+        """A reranker as its repr says it: its settings and, once the model is known, what
+        scoring="auto" stands for."""
+        settings = ", ".join(f"{name}={value!r}" for name, value in config.changed().items())
+        made = f"Reranker({settings})"
+        if config.scoring != AUTO or self.made is None:
+            return made
+        scorer, _ = self.made
+        return f"{made}  # scoring={scorer.config.scoring!r}: {scorer.reason}"
 
     def close(self) -> None:
         """Let go of them. Takes no turn: a call that is loading finds out when it is done."""

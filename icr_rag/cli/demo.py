@@ -21,6 +21,7 @@ from icr_rag import Document, Reranker, RerankerConfig
 from icr_rag.cli.console import output_console, prepare, shown_layers, working
 from icr_rag.cli.options import with_reranker_options
 from icr_rag.errors import ICRError, MissingDependencyError, require
+from icr_rag.types import Usage
 
 #: Candidates per question, and how many of them are shown.
 _DEPTH = 10
@@ -62,8 +63,8 @@ def demo(config: RerankerConfig) -> None:
     seconds = time.perf_counter() - started
 
     console.print(
-        f"{config.model}, layers {shown_layers(ranking.usage.layers)}: {len(questions)} lists of "
-        f"{_DEPTH} passages in {seconds:.1f} s"
+        f"{config.model}, {_taken(ranking.usage)}: {len(questions)} lists of {_DEPTH} passages in "
+        f"{seconds:.1f} s"
     )
     _show_totals(console, questions, orders)
     _compare_doors(console, reranker, questions, orders)
@@ -97,6 +98,11 @@ def load_questions() -> list[Question]:
 def _read(name: str) -> list[dict[str, str]]:
     text = files("icr_rag.cli").joinpath(name).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
+
+
+def _taken(usage: Usage) -> str:
+    """What was taken for relevance, and read where."""
+    return usage.scoring + (f" of layers {shown_layers(usage.layers)}" if usage.layers else "")
 
 
 def _show(console: Console, number: int, question: Question, order: Sequence[str | None]) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig
 
+    from icr_rag.scoring.choice import Choice
+
 #: Optional distributions and the extra that brings each.
 _OPTIONAL = {
     "llama-index-core": "llama-index",
@@ -67,7 +69,9 @@ class Report:
         cores: what `Cores` says, and how many of them are usable.
         embedded_models: name -> where it is cached.
         cpu_layer_seconds: the times behind the choice of dtype, which is made by their ratio.
-        cost: None where the model would have to be fetched to tell.
+        scoring, scoring_reason: what is taken for relevance, and why; as `cost`, None where the
+            model would have to be fetched to tell.
+        cost: what the model's layers cost.
     """
 
     icr_rag: str
@@ -83,6 +87,8 @@ class Report:
     cache: str
     embedded_models: dict[str, str | None]
     model: str
+    scoring: str | None
+    scoring_reason: str | None
     cpu_layer_seconds: dict[str, float] | None
     cost: Cost | None
     dtype: str
@@ -133,11 +139,13 @@ def _examine(config: RerankerConfig) -> Report:
     from icr_rag.model.device import choose_dtype, measure_layer_seconds, resolve_device
     from icr_rag.model.embedded import EMBEDDED_MODELS, embedded_model_path
     from icr_rag.model.threads import advice, cores
+    from icr_rag.scoring.choice import choose
 
     device = resolve_device(config.device)
     limits = cores()
     embedded = {name: embedded_model_path(name, config.cache_dir) for name in EMBEDDED_MODELS}
     cost: Cost | None = None
+    chosen: Choice | None = None
     if config.model in embedded and embedded[config.model] is None:
         # Looking should not fetch a hundred megabytes.
         dtype = choose_dtype(device, config.dtype, None)
@@ -146,6 +154,7 @@ def _examine(config: RerankerConfig) -> Report:
         stored = getattr(text_config, "dtype", None)
         name = None if stored is None else str(stored).removeprefix("torch.")
         dtype = choose_dtype(device, config.dtype, name)
+        chosen = choose(config, text_config)
         cost = estimate_cost(config, whole, text_config, dtype.torch_dtype)
     return Report(
         icr_rag=__version__,
@@ -166,6 +175,8 @@ def _examine(config: RerankerConfig) -> Report:
             name: None if path is None else str(path) for name, path in embedded.items()
         },
         model=config.model,
+        scoring=None if chosen is None else chosen.config.scoring,
+        scoring_reason=None if chosen is None else chosen.reason,
         cpu_layer_seconds=dict(measure_layer_seconds()) if device == "cpu" else None,
         cost=cost,
         dtype=dtype.dtype,
@@ -201,10 +212,12 @@ def estimate_cost(
 
     from icr_rag.calls.load import depth_run
     from icr_rag.model.cut import truncated_config
-    from icr_rag.scoring.selection import select_heads
+    from icr_rag.scoring.choice import choose
 
-    selection = select_heads(config, text_config)
-    layers = selection.layers
+    chosen = choose(config, text_config)
+    selection = chosen.selection
+    every = list(range(text_config.num_hidden_layers))
+    layers = every if selection is None else selection.layers
     deepest, _ = depth_run(config, text_config)
     sizes = []
     for depth in (deepest, text_config.num_hidden_layers):
@@ -219,14 +232,15 @@ def estimate_cost(
     size = getattr(text_config, "head_dim", None) or (
         text_config.hidden_size // text_config.num_attention_heads
     )
+    # Keys and values below the last layer read, keys alone at it; with the LM head both of all.
+    tensors = 2 * deepest if chosen.method.needs_lm_head else 2 * layers[-1] + 1
     return Cost(
         layers=f"{shown_layers(layers)} of {text_config.num_hidden_layers}",
-        reason=selection.source,
+        reason="no attention is read" if selection is None else selection.source,
         parameters=sizes[0][0],
         weight_bytes=sizes[0][1],
         whole_weight_bytes=sizes[1][1],
-        # Keys and values below the last layer read, keys alone at it.
-        cache_bytes_per_1000_tokens=1000 * heads * size * dtype.itemsize * (2 * layers[-1] + 1),
+        cache_bytes_per_1000_tokens=1000 * heads * size * dtype.itemsize * tensors,
         states_bytes_per_1000_tokens=_states_sizes(config, text_config, dtype.itemsize),
         context=getattr(text_config, "max_position_embeddings", None),
     )
@@ -236,7 +250,7 @@ def _states_sizes(
     config: RerankerConfig, text_config: PretrainedConfig, item_bytes: int
 ) -> dict[str, int]:
     """What documents would take up, kept in each way that goes with this way of scoring."""
-    from icr_rag.scoring.selection import select_heads
+    from icr_rag.scoring.choice import choose
     from icr_rag.states.size import bytes_per_token
 
     sizes = {}
@@ -245,11 +259,13 @@ def _states_sizes(
             try:
                 # States of a way of scoring whose prompts cannot be kept have no size.
                 changed = config.switched(document_states=kept, states_dtype=stored, cascade=None)
-                heads = select_heads(changed, text_config).heads
+                chosen = choose(changed, text_config)
             except ConfigError:
                 continue
             name = kept if stored == "same" else f"{kept}, {stored}"
-            sizes[name] = round(1000 * bytes_per_token(changed, text_config, heads, item_bytes))
+            heads = {} if chosen.selection is None else chosen.selection.heads
+            each = bytes_per_token(chosen.config, text_config, heads, item_bytes)
+            sizes[name] = round(1000 * each)
     return sizes
 
 
@@ -293,6 +309,15 @@ def _core_lines(report: Report) -> list[tuple[str, str]]:
     return [("cores", cores), *([] if told is None else [("", told)])]
 
 
+def _unmeasured_lines(report: Report) -> list[tuple[str, str]]:
+    """What to do where nobody has measured which way of scoring suits the model."""
+    from icr_rag.scoring.choice import UNMEASURED
+
+    if report.scoring_reason != UNMEASURED:
+        return []
+    return [("", "`icr-rag profile` makes one with figures; scoring='likelihood' needs none")]
+
+
 def _lines(report: Report) -> list[tuple[str, str]]:
     lines = [
         ("icr_rag", f"{report.icr_rag} on Python {report.python}"),
@@ -322,6 +347,8 @@ def _lines(report: Report) -> list[tuple[str, str]]:
         weights, whole = cost.weight_bytes / 2**20, cost.whole_weight_bytes / 2**20
         cache = cost.cache_bytes_per_1000_tokens / 2**20
         lines += [
+            ("  scoring", f"{report.scoring} ({report.scoring_reason})"),
+            *_unmeasured_lines(report),
             ("  layers", f"{cost.layers} ({cost.reason})"),
             ("  weights", f"{weights:,.0f} MiB of {whole:,.0f} MiB; the rest is not loaded"),
             ("  prompt", f"{cache:,.1f} MiB of keys and values per 1,000 tokens"),

@@ -23,6 +23,7 @@ import typer
 
 from icr_rag.config import RerankerConfig
 from icr_rag.config_sources import read_config_file
+from icr_rag.method import AUTO
 from icr_rag.methods import SPECIAL, listed, scorings, using
 
 _PANEL = "Reranker"
@@ -156,7 +157,7 @@ def _option(name: str) -> inspect.Parameter:
     if name in _SHORT:
         names.append(_SHORT[name])
     parts = [field.description, _HINTS.get(name)]
-    choices = scorings() if name == "scoring" else _choices(field.annotation)
+    choices = [AUTO, *scorings()] if name == "scoring" else _choices(field.annotation)
     if choices and name not in _HINTS:
         parts.append(f"One of {', '.join(choices)}.")
     if name in SPECIAL:

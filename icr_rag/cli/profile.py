@@ -148,6 +148,8 @@ def profile(
     from icr_rag.profiling.study import make_profile, run_study
     from icr_rag.profiling.teacher_scores import write_pairs as write
 
+    # What is found is for one way of scoring, which the profile names.
+    config = config.settled()
     asked = steps(config, method, calibrate, target_precision, target_recall)
     if asked.method is None and (teacher is not None or write_pairs is not None):
         raise InputError("--teacher and --write-pairs are for choosing heads; nothing is chosen")

@@ -134,6 +134,8 @@ def as_json(ranking: Ranking) -> dict[str, object]:
             "query_truncated": usage.query_truncated,
             "unscored": list(usage.unscored),
             "passages": usage.passages,
+            "scoring": usage.scoring,
+            "scoring_reason": usage.scoring_reason,
             "seconds": dict(usage.seconds),
         },
     }

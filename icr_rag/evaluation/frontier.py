@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from icr_rag.errors import require
 from icr_rag.evaluation.grid_result import GridResult, Slice
 from icr_rag.evaluation.plot_labels import place_labels
+from icr_rag.method import AUTO
 from icr_rag.methods import methods
 
 if TYPE_CHECKING:
@@ -29,11 +30,12 @@ GREY = "#757575"
 
 
 def styles() -> dict[str, tuple[str, str]]:
-    """What a point is -> colour, marker: those of the table of methods, and that of peers."""
+    """What a point is -> colour, marker: those of the table of methods, that of what was left to
+    the model's profile, and that of peers."""
     found: dict[str, tuple[str, str]] = {}
     for row in methods():
         found.setdefault(row.scoring, (row.colour, row.marker))
-    return {**found, "peer": (GREY, "P")}
+    return {**found, AUTO: ("#b26200", "*"), "peer": (GREY, "P")}
 
 
 #: With more points than this in a panel, names would cover it.

@@ -28,6 +28,7 @@ def profiling_config(config: RerankerConfig) -> RerankerConfig:
     Raises:
         ConfigError: for a way of scoring that reads no attention.
     """
+    config = config.settled()
     framework = resolve_framework(config.scoring, config.framework)
     if not config.method.reads_attention:
         raise ConfigError(

@@ -32,7 +32,7 @@ def scoring_config(config: RerankerConfig, profile: str | None = None) -> Rerank
     Raises:
         ConfigError: for a way of scoring that has no such scores.
     """
-    return config.switched(
+    return config.settled().switched(
         score_mode="explained", profile=profile, fusion="none", cascade=None, min_answerable=None
     )
 

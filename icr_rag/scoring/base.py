@@ -74,7 +74,7 @@ class Scorer:
 
     Args:
         engine: the model.
-        config: the settings.
+        config: the settings, scoring="auto" replaced.
         framework: what it is for, "auto" replaced.
 
     Attributes:
@@ -82,6 +82,7 @@ class Scorer:
         layers: the layers whose attention is read, ascending; empty where none is.
         first_stage_weight: of the first stage beside its scores, as its profile has it; 0: none.
         together: how many documents must fit in one prompt.
+        reason: why this way of scoring, as a clause.
         judge: what its absolute scores mean; None: scores are relative to the list.
         least: fewest tokens of a document that must fit.
         capacity: most tokens of documents in one prompt, where they do not stand one after the
@@ -92,6 +93,7 @@ class Scorer:
     prompts: Prompts
     first_stage_weight: float = 0.0
     together: int = 1
+    reason: str = ""
     judge: Judge | None = None
     least: int = 1
     capacity: int | None = None

@@ -54,18 +54,20 @@ def select_heads(config: RerankerConfig, text_config: Any) -> Selection:
     shipped profile for a model of this shape is taken, else a window of layers.
 
     Args:
-        config: model, layers, heads, reading, profile, scoring, framework.
+        config: model, layers, heads, reading, profile, scoring, framework. scoring="auto" is
+            taken as for a model of which nothing is known; `icr_rag.scoring.choice` knows more.
         text_config: transformers configuration of the whole model, not of a truncated one.
 
     Raises:
         ConfigError: if the model lacks these layers or heads, or the profile is for another
             model, scoring or framework.
     """
+    config = config.settled()
     framework = resolve_framework(config.scoring, config.framework)
     if config.profile is not None:
         profile: Profile | None = _checked(Profile.load(config.profile), config, text_config)
         source = f"profile {config.profile}"
-    elif _leaves_the_choice(config):
+    elif leaves_the_choice(config):
         profile = shipped_profile(
             text_config, config.scoring, config.framework, config.document_states
         )
@@ -109,7 +111,7 @@ _ADDED_UP = ("aggregation", "token_mask", "calibration", "null_query")
 _JOINT_PROMPT = ("double_query", "order", "window", "stride")
 
 
-def _leaves_the_choice(config: RerankerConfig) -> bool:
+def leaves_the_choice(config: RerankerConfig) -> bool:
     """Whether what is read is left to the shipped profiles."""
     if config.score_mode == "lift":
         return False

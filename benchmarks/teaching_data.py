@@ -1,0 +1,138 @@
+"""What heads are taught and measured on: queries of unlike domains, and what every head reads there.
+
+`domains` has the queries, in families of which one can be left out: claims about science, questions
+that share no words with their theorem, German questions, and what `benchmarks/teaching_texts.py`
+takes from documentation. Labels of scifact's odd ids, theoremqa and xquadr-de are for measuring only
+(`MEASURED`); their even ids' queries teach, theoremqa's and xquadr-de's without their labels.
+
+    python benchmarks/teaching_data.py DATA TEXTS --out readings --reading mixed
+
+reads every head of every layer for all of them and keeps it; interrupted, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from icr_rag import Reranker, RerankerConfig
+from icr_rag.evaluation.datasets import load_beir
+from icr_rag.evaluation.grid_config import QuerySubset
+from icr_rag.evaluation.grid_data import choose_queries, only_run
+from icr_rag.evaluation.runs import read_run
+from icr_rag.profiling.collect import profiling_config
+from icr_rag.profiling.resume import Task, collect_or_resume
+from icr_rag.profiling.samples import Sample
+
+#: Ways of reading, and their settings. "mixed" has the likelihoods, of the same pass.
+READINGS: dict[str, dict[str, Any]] = {
+    "mixed": {"scoring": "mixed", "framework": "pointwise"},
+    "shared": {"scoring": "attention", "framework": "listwise", "document_states": "independent"},
+    "blind": {"scoring": "attention", "framework": "listwise", "document_states": "blind"},
+    "joint": {"scoring": "attention", "framework": "listwise"},
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Queries of one family: some that teach, some that are measured; some are both, where the
+    family's heads are measured by those that the others taught.
+
+    Attributes:
+        path: below DATA, or below TEXTS.
+        parity: "even" or "odd" ids; None: all.
+        labels: whether its labels may teach.
+    """
+
+    family: str
+    path: str
+    parity: str | None
+    teaches: bool
+    labels: bool
+    measured: bool
+
+
+PARTS = (
+    Part("scifact", "scifact", "even", True, True, False),
+    Part("scifact", "scifact", "odd", False, False, True),
+    Part("theoremqa", "theoremqa", "even", True, False, False),
+    Part("theoremqa", "theoremqa", "odd", False, False, True),
+    Part("xquadr-de", "xquadr-de", "even", True, False, False),
+    Part("xquadr-de", "xquadr-de", "odd", False, False, True),
+    Part("faq", "faq", None, True, True, True),
+    Part("manuals", "manuals", None, True, True, True),
+    Part("reference", "reference", None, True, True, True),
+    Part("code", "code", None, True, True, True),
+)
+
+
+def name_of(part: Part) -> str:
+    return part.family if part.parity is None else f"{part.family}, {part.parity}"
+
+
+def domains(data: Path, texts: Path, count: int, depth: int) -> list[Task]:
+    """All parts as tasks. ``count``: most queries of each; ``depth``: of candidates."""
+    tasks = []
+    for part in PARTS:
+        folder = (texts if part.parity is None else data) / part.path
+        run = read_run(only_run(folder))
+        keep = {name for names in run.values() for name in names[:depth]}
+        dataset = load_beir(folder, keep=keep)
+        subset = QuerySubset(parity=part.parity, limit=count)
+        queries = choose_queries(dataset.judged_queries, subset)
+        chosen = tuple(query for query in queries if run.get(query))
+        tasks.append(Task(name_of(part), dataset, run, chosen, depth))
+    return tasks
+
+
+def of_reading(config: RerankerConfig, reading: str) -> RerankerConfig:
+    return profiling_config(config.switched(**READINGS[reading]))
+
+
+def read(config: RerankerConfig, reading: str, tasks: Sequence[Task], out: Path) -> list[Sample]:
+    """What is kept in ``out``, and the rest from the model."""
+    started = time.perf_counter()
+
+    def show(finished: int, count: int) -> None:
+        if finished % 10 == 0 or finished == count:
+            seconds = time.perf_counter() - started
+            print(f"{reading}: {finished} of {count}, {seconds:.0f} s", flush=True)
+
+    with Reranker(of_reading(config, reading)) as reranker:
+        return collect_or_resume(reranker, tasks, out / f"{reading}.npz", progress=show)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="folder of scifact, theoremqa, xquadr-de")
+    parser.add_argument("texts", type=Path, help="what benchmarks/teaching_texts.py wrote")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--reading", nargs="+", choices=READINGS, default=list(READINGS))
+    parser.add_argument("--queries", type=int, default=60, help="most of each part")
+    parser.add_argument("--depth", type=int, default=20)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--max-document-tokens", type=int, default=192)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    config = RerankerConfig(
+        model=arguments.model,
+        dtype=arguments.dtype,
+        max_document_tokens=arguments.max_document_tokens,
+    )
+    tasks = domains(arguments.data, arguments.texts, arguments.queries, arguments.depth)
+    # A few of each part first, so that an interruption leaves something of all.
+    for count in (5, 20, arguments.queries):
+        part = [replace(task, queries=task.queries[:count]) for task in tasks]
+        for reading in arguments.reading:
+            read(config, reading, part, arguments.out)
+
+
+if __name__ == "__main__":
+    main()
