@@ -134,6 +134,7 @@ def as_json(ranking: Ranking) -> dict[str, object]:
             "query_truncated": usage.query_truncated,
             "unscored": list(usage.unscored),
             "passages": usage.passages,
+            "fused": dict(usage.fused),
             "seconds": dict(usage.seconds),
         },
     }

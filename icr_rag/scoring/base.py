@@ -80,7 +80,9 @@ class Scorer:
     Attributes:
         prompts: its prompts.
         layers: the layers whose attention is read, ascending; empty where none is.
-        first_stage_weight: of the first stage beside its scores, as its profile has it; 0: none.
+        first_stage_weight: of the first stage's order beside its scores, as its profile has it; 0:
+            none.
+        scores_weight: of the first stage's scores likewise; None: the profile does not say.
         together: how many documents must fit in one prompt.
         judge: what its absolute scores mean; None: scores are relative to the list.
         least: fewest tokens of a document that must fit.
@@ -91,6 +93,7 @@ class Scorer:
 
     prompts: Prompts
     first_stage_weight: float = 0.0
+    scores_weight: float | None = None
     together: int = 1
     judge: Judge | None = None
     least: int = 1
