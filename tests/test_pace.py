@@ -287,7 +287,7 @@ def test_the_first_stage_counts_among_what_has_a_score(keys, data):
     check(ranked, count)
     first = [float(-item) for item in range(count)]
     some = [first[item] for item in items]
-    both = {name: (first, some) for name in ("prior", "rrf", "weighted", "none", "auto")}
+    both = dict.fromkeys(("prior", "rrf", "weighted", "none", "auto"), (first, some))
     both["scores"] = ([0.01 * score for score in first], [0.01 * score for score in some])
     for name, (whole, own) in both.items():
         fusion = "auto" if name == "scores" else name
