@@ -192,8 +192,8 @@ def test_what_an_earlier_reranker_wrote_counts_only_where_it_is_asked_for(tiny_r
     texts = [document.page_content for document in first]
     plain = ICRRerank(tiny_reranker).rerank(first, QUERY)
     asked = ICRRerank(tiny_reranker, retrieval_score_key="relevance_score").rerank(first, QUERY)
-    for found, given in ((plain, None), (asked, scores)):
-        ranking = tiny_reranker.rank(QUERY, texts, retrieval_scores=given)
+    for found, counted in ((plain, None), (asked, scores)):
+        ranking = tiny_reranker.rank(QUERY, texts, retrieval_scores=counted)
         assert shown(found) == [(hit.index, hit.score) for hit in ranking]
     assert shown(plain) != shown(asked)
 
