@@ -29,7 +29,7 @@ from icr_rag.evaluation.grid_data import choose_queries, only_run
 from icr_rag.evaluation.harness import Setting, given_order
 from icr_rag.evaluation.runs import Run, read_run
 from icr_rag.evaluation.significance import paired_test
-from icr_rag.frameworks.combine import with_prior
+from icr_rag.frameworks.combine import combine, prior
 from icr_rag.frameworks.result import WindowedScores
 from icr_rag.model.loading import load_config
 from icr_rag.order import stable_order, standardised
@@ -102,7 +102,8 @@ def systems(sample: Sample, places: list[int], attention: Selection, mixed: Sele
         ("mixed, order unused", both, 0.0),
     ):
         given = values[places].tolist()
-        ranked = with_prior(WindowedScores(stable_order(given), given, [0] * len(given)), weight)
+        plain = WindowedScores(stable_order(given), given, [0] * len(given))
+        ranked = combine(plain, prior(weight))
         yield name, list(ranked.order)
 
 

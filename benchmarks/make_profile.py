@@ -44,7 +44,7 @@ from icr_rag.evaluation.grid_config import QuerySubset
 from icr_rag.evaluation.grid_data import choose_queries, only_run
 from icr_rag.evaluation.harness import Setting, given_order
 from icr_rag.evaluation.runs import read_run
-from icr_rag.frameworks.combine import FIRST_STAGE_WEIGHT
+from icr_rag.frameworks.evidence import FIRST_STAGE_WEIGHT
 from icr_rag.profiles import HeadWeight, Profile, Shape, shipped
 from icr_rag.profiling.collect import profiling_config
 from icr_rag.profiling.crossval import Selector, likelihood_weight

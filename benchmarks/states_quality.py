@@ -32,7 +32,8 @@ from icr_rag.evaluation.grid_data import choose_queries, only_run
 from icr_rag.evaluation.harness import Setting, given_order
 from icr_rag.evaluation.runs import Run, read_run
 from icr_rag.evaluation.significance import paired_test
-from icr_rag.frameworks.combine import FIRST_STAGE_WEIGHT, with_prior
+from icr_rag.frameworks.combine import combine, prior
+from icr_rag.frameworks.evidence import FIRST_STAGE_WEIGHT
 from icr_rag.frameworks.result import WindowedScores
 from icr_rag.model.loading import load_config
 from icr_rag.model.reading import READINGS
@@ -181,7 +182,7 @@ def values_of(
                 mine = own[places].tolist()
                 for kind, used in (("", 0.0), (" + order", weight)):
                     windowed = WindowedScores(stable_order(mine), mine, [0] * len(mine))
-                    best = with_prior(windowed, used).order
+                    best = combine(windowed, prior(used)).order
                     ranked[f"{system}{suffix}{kind}"] = [places[i] for i in best]
         for system, best in ranked.items():
             values.setdefault(system, {})[query] = ndcg(any_sample, best)

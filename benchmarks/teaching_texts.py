@@ -44,7 +44,7 @@ PACKAGES = (
     ["debian-faq", "perl-doc", "git-doc", "debian-handbook", "manpages", "manpages-dev"]
     + [f"debian-faq-{language}" for language in FAQ if language != "en"]
     + [f"debian-reference-{language}" for language in REFERENCE]
-    + [f"manpages-{language}" for language in "de es fr it ja pl pt-br ru zh".split()]
+    + [f"manpages-{language}" for language in ["de", "es", "fr", "it", "ja", "pl", "pt-br", "ru", "zh"]]
 )
 #: Scripts that put no space between words: each pair of characters is a term.
 _UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
@@ -143,7 +143,7 @@ def roff(source: str) -> list[str]:
     for line in source.splitlines():
         if line.startswith((".SH", ".Sh")):
             found.append([])
-        elif line.startswith(('."', ".\\\"", "'\\\"")) or not found:
+        elif line.startswith(('."', '.\\"', "'\\\"")) or not found:
             continue
         elif line.startswith("."):
             name, _, rest = line[1:].partition(" ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Protocol, runtime_checkable
 
@@ -19,8 +19,94 @@ class Array(Protocol):
         """The values as Python numbers, in lists as deep as there are dimensions."""
 
 
-#: What `rank` takes as the first stage's scores: one number per document.
-RetrievalScores = Sequence[float | None] | Array
+#: Scores of the first stage: one number per document.
+Scores = Sequence[float | None] | Array
+#: What `rank` takes: one list of these, or several by name, as a hybrid retriever has them.
+RetrievalScores = Scores | Mapping[str, Scores]
+
+#: The name of one list of scores, which comes without any.
+SCORES = "scores"
+#: Names that no list of scores can have: they stand for other things that are weighed.
+_RESERVED = ("model", "order", "embedder")
+
+
+def check_columns(scores: RetrievalScores | None, count: int) -> dict[str, list[float | None]]:
+    """First-stage scores by name, or an `InputError` that names the wrong one.
+
+    Args:
+        scores: one list, which is named `SCORES`, or a mapping name -> list.
+        count: how many scores there must be in each.
+
+    Returns:
+        Per name one score per document: None where there is none (None, NaN or pandas' NA were
+        given); may be infinite. Empty where there are no scores at all.
+    """
+    if scores is None:
+        return {}
+    if not isinstance(scores, Mapping):
+        return {SCORES: _column(scores, count, "retrieval_scores")}
+    for name in scores:
+        if not isinstance(name, str) or not name.strip() or name in _RESERVED:
+            raise InputError(
+                f"retrieval_scores has a list named {shown(name)}; allowed are names such as "
+                f"'dense' and 'sparse', but none of {', '.join(map(repr, _RESERVED))}"
+            )
+    return {
+        name: _column(values, count, f"retrieval_scores[{name!r}]")
+        for name, values in scores.items()
+    }
+
+
+def only_column(scores: RetrievalScores | None, fusion: str) -> Scores | None:
+    """The one list of scores that a fusion takes that weighs no more than one.
+
+    Raises:
+        InputError: if there are several.
+    """
+    if not isinstance(scores, Mapping):
+        return scores
+    if len(scores) > 1:
+        raise InputError(
+            f"retrieval_scores has {len(scores)} lists ({', '.join(map(repr, scores))}), and "
+            f"fusion={fusion!r} takes one; give one of them, or set fusion='auto'"
+        )
+    return next(iter(scores.values()), None)
+
+
+def _column(scores: object, count: int, name: str) -> list[float | None]:
+    values = _listed(scores, count, name)
+    return [_number(_plain(value), f"{name}[{at}]") for at, value in enumerate(values)]
+
+
+def _number(value: object, name: str) -> float | None:
+    """A number that may be infinite; None for one that lacks."""
+    if _lacks(value):
+        return None
+    if isinstance(value, float) and math.isinf(value):
+        return value
+    number = _finite(value)
+    if number is None:
+        raise InputError(
+            f"{name} is {shown(value)}; a score is a number, or None where there is none; set "
+            "fusion='none' if scores do not count"
+        )
+    return number
+
+
+def _listed(scores: object, count: int, name: str) -> Sequence[object]:
+    """Scores as a sequence of the right length."""
+    values = _plain(scores)
+    if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
+        raise InputError(
+            f"{name} is a {_kind(scores)}; give a list, an array or a tensor of one dimension, "
+            f"with one number per document ({count}), in their order"
+        )
+    if len(values) != count:
+        raise InputError(
+            f"{name} has length {len(values)}; it must hold one number per document ({count}), in "
+            "their order"
+        )
+    return values
 
 
 def check_retrieval_scores(
@@ -34,17 +120,7 @@ def check_retrieval_scores(
     """
     if scores is None:
         return None
-    values = _plain(scores)
-    if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
-        raise InputError(
-            f"retrieval_scores is a {_kind(scores)}; give a list, an array or a tensor of one "
-            f"dimension, with one number per document ({count}), in their order"
-        )
-    if len(values) != count:
-        raise InputError(
-            f"retrieval_scores has length {len(values)}; it must hold one number per document "
-            f"({count}), in their order"
-        )
+    values = _listed(scores, count, "retrieval_scores")
     if may_lack_some and any(_lacks(_plain(value)) for value in values):
         return None
     numbers = [_finite(_plain(value)) for value in values]

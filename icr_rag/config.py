@@ -14,7 +14,7 @@ from icr_rag.config_auto import open_to, switched_to_auto
 from icr_rag.config_checks import check_scoring, check_together, is_set, meaningless
 from icr_rag.config_errors import explain
 from icr_rag.config_fields import Fields
-from icr_rag.config_scores import ABSOLUTE
+from icr_rag.config_scores import ABSOLUTE, checked_weights, written_weights
 from icr_rag.config_sources import read_config_file, read_environment
 from icr_rag.errors import ConfigError
 from icr_rag.method import AUTO
@@ -34,7 +34,7 @@ class RerankerConfig(Fields):
         except ValidationError as error:
             raise ConfigError(explain(error, type(self).model_fields)) from error
 
-    @field_validator("model", "cache_dir", "profile", "states_dir", mode="before")
+    @field_validator("model", "cache_dir", "profile", "states_dir", "embedder", mode="before")
     @classmethod
     def _accept_paths(cls, value: Any) -> Any:
         return str(value) if isinstance(value, Path) else value
@@ -104,6 +104,18 @@ class RerankerConfig(Fields):
         if len(set(value)) != len(value):
             raise ValueError("a field is listed twice")
         return value
+
+    @field_validator("first_stage_weights", mode="before")
+    @classmethod
+    def _parse_weights(cls, value: Any) -> Any:
+        return written_weights(value)
+
+    @field_validator("first_stage_weights")
+    @classmethod
+    def _check_weights(
+        cls, value: tuple[tuple[str, float], ...] | None
+    ) -> tuple[tuple[str, float], ...] | None:
+        return checked_weights(value)
 
     @field_validator("instruction")
     @classmethod

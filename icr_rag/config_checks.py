@@ -240,6 +240,12 @@ def _useless(
             f"means nothing with fusion={values['fusion']!r}; it is for fusion='rrf' and "
             "'weighted': set one of these, or leave it out",
         )
+    unasked = f"fusion={values['fusion']!r}; it is for fusion='auto'"
+    if values["fusion"] == "auto":
+        unasked = f"score_mode={values['score_mode']!r}, for which the first stage does not count"
+    if values["fusion"] != "auto" or values["score_mode"] in (*ABSOLUTE, "lift"):
+        for name in ("first_stage_weights", "embedder"):
+            yield name, f"means nothing with {unasked}: change that, or leave it out"
 
 
 def meaningless(values: Mapping[str, Any]) -> set[str]:

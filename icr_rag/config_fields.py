@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,12 +17,22 @@ def _allow_written_window(schema: dict[str, Any]) -> None:
     schema["anyOf"].append({"type": "string", "pattern": r"^\s*\d+\s*-\s*\d+\s*$"})
 
 
+def _allow_written_weights(schema: dict[str, Any]) -> None:
+    schema["anyOf"].append({"type": "string", "pattern": "="})
+    weight = {"type": "number", "minimum": 0}
+    schema["anyOf"].append({"type": "object", "additionalProperties": weight, "minProperties": 1})
+
+
 def _allow_written_names(schema: dict[str, Any]) -> None:
     schema["anyOf"].append({"type": "string", "pattern": r"\S"})
 
 
 def _list_scorings(schema: dict[str, Any]) -> None:
     schema["enum"] = [AUTO, *scorings()]
+
+
+#: What something weighs beside the model's score.
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Fields(BaseModel):
@@ -256,8 +266,9 @@ class Fields(BaseModel):
         "auto",
         description="Combine with the first stage: 'rrf' by both ranks, 'weighted' by both "
         "scores, each scaled to 0..1 over the list; 'prior' counts the given order as weak "
-        "evidence. 'auto': 'prior' where the profile in use was made with it, or the call gives "
-        "the first stage's scores, else 'none'.",
+        "evidence. 'auto': what there is of the first stage, standardised: scores that are alike "
+        "to cosines count as much as the model, others by their order and weakly, the given order "
+        "where the profile in use was made with it.",
     )
     fusion_weight: float = Field(
         0.5,
@@ -265,6 +276,22 @@ class Fields(BaseModel):
         le=1,
         description="Weight of the model's own ranking in 'rrf' and 'weighted'; the first stage "
         "has the rest.",
+    )
+    first_stage_weights: tuple[tuple[str, Weight], ...] | None = Field(
+        None,
+        description="For fusion='auto': weights beside the model's 1, by name, as a mapping or "
+        "written 'dense=1,sparse=0.3': of lists of first-stage scores (one without a name is "
+        "'scores'), whose standard scores then count, of the 'order' and of the 'embedder'. What "
+        "has no name here is weighed as ever.",
+        json_schema_extra=_allow_written_weights,
+    )
+    embedder: str | None = Field(
+        None,
+        min_length=1,
+        description="Hub name or folder of a sentence-transformers model. For fusion='auto': where "
+        "the first stage has no scores that are alike to cosines, those of its embeddings count. "
+        "`Reranker(embedder=...)` also takes a LangChain, LlamaIndex or sentence-transformers "
+        "object.",
     )
     near_duplicates: float | None = Field(
         None,

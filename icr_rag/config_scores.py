@@ -27,6 +27,31 @@ def counts_first_stage(config: RerankerConfig) -> bool:
     return config.fusion != "none" and config.score_mode not in unasked
 
 
+def written_weights(value: object) -> object:
+    """Weights by name as pairs: of a mapping, or of text, ``dense=1,sparse=0.3``; else as it is."""
+    if isinstance(value, Mapping):
+        return tuple(value.items())
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",")]
+    return tuple((name.strip(), weight.strip()) for name, _, weight in pairs)
+
+
+def checked_weights(
+    value: tuple[tuple[str, float], ...] | None,
+) -> tuple[tuple[str, float], ...] | None:
+    """Weights of the first stage, or the `ValueError` that says what is wrong with a name."""
+    names = [name for name, _ in value or ()]
+    if value is not None and (not names or not all(map(str.strip, names)) or "model" in names):
+        raise ValueError(
+            "allowed are weights by the names of scores, by 'order' and by 'embedder', at least "
+            "one; the model's own is 1"
+        )
+    if len(set(names)) != len(names):
+        raise ValueError("a name is listed twice")
+    return value
+
+
 def check_score_mode(config: RerankerConfig) -> None:
     """Raise for a ``score_mode`` that does not go with the other settings."""
     if config.score_mode == "rank" and config.diversity is not None:

@@ -11,6 +11,7 @@
     │   └── DownloadError                the embedded model could not be fetched or verified
     ├── DeviceMemoryError (RuntimeError) the accelerator has too little memory
     ├── NonFiniteScoreError (ArithmeticError)  the model produced NaN or infinity
+    ├── EmbedderError (RuntimeError)     the caller's embedding model failed
     ├── ClosedError (RuntimeError)       the reranker was closed
     ├── ForkedError (RuntimeError)       the process was forked after a model had run
     ├── DataError (ValueError)           a file of documents, runs or judgements is malformed
@@ -60,6 +61,10 @@ class DeviceMemoryError(ICRError, RuntimeError):
 
 class NonFiniteScoreError(ICRError, ArithmeticError):
     """The model produced NaN or infinity where an attention weight was due."""
+
+
+class EmbedderError(ICRError, RuntimeError):
+    """The embedding model that was given as ``embedder`` failed, or gave no vectors."""
 
 
 class ClosedError(ICRError, RuntimeError):

@@ -22,6 +22,9 @@ def below(scores: Sequence[float]) -> float:
 
 def standardised(values: Sequence[float]) -> list[float]:
     """z-scores; all 0 where they are equal."""
+    if min(values) == max(values):
+        # Their mean may differ from them by a rounding.
+        return [0.0] * len(values)
     mean = math.fsum(values) / len(values)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
     return [0.0 if deviation == 0 else (value - mean) / deviation for value in values]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from icr_rag.arguments import (
@@ -19,21 +19,21 @@ from icr_rag.arguments import (
     check_documents,
     check_instruction,
     check_query,
-    check_retrieval_scores,
     check_top_n,
 )
+from icr_rag.calls.embedder import carried, maker, with_embedder
+from icr_rag.calls.embedding_models import Embedding
 from icr_rag.calls.in_time import answer_in_time, nothing_scored, rank_in_turn
 from icr_rag.calls.notices import tell_cuts, tell_degraded
 from icr_rag.calls.rank import Ranked
 from icr_rag.calls.rank_many import check_lists, rank_lists
-from icr_rag.calls.request import Request
+from icr_rag.calls.request import FirstStage, Request
 from icr_rag.calls.scorers import Scorers
 from icr_rag.config import RerankerConfig
-from icr_rag.config_scores import counts_first_stage
 from icr_rag.deadline import Clock, Deadline, OutOfTime, begun
 from icr_rag.errors import ClosedError, ConfigError, InputError, brief
 from icr_rag.fields import Given, check_given
-from icr_rag.frameworks.combine import needed_scores
+from icr_rag.frameworks.combine import check_scores
 from icr_rag.model.device import release_cached_memory
 from icr_rag.ranking import make_ranking, present, unread, unread_score
 from icr_rag.types import AttentionReading, DocumentLike, Encoded, Ranking, Usage
@@ -59,15 +59,24 @@ class Reranker:
 
     Args:
         config: settings; None: the defaults.
+        embedder: an embedding model of LangChain, LlamaIndex or sentence-transformers; or a name,
+            as the setting. Where the first stage gives no scores that are alike to cosines, those
+            of its vectors count (``fusion="auto"``). Not changed; its vectors are kept by text.
         **fields: fields of `RerankerConfig` that replace those of ``config``.
 
     Raises:
         ConfigError: if a field is unknown or has a value that is not allowed.
     """
 
-    def __init__(self, config: RerankerConfig | None = None, **fields: Any) -> None:
+    def __init__(
+        self,
+        config: RerankerConfig | None = None,
+        *,
+        embedder: Embedding | str | None = None,
+        **fields: Any,
+    ) -> None:
         base = RerankerConfig() if config is None else config
-        self.config = base.replace(**fields) if fields else base
+        self.config, self._embedder = with_embedder(base, embedder, fields)
         self._scorers = Scorers()
         self._worker = Worker()
         #: What deadlines and paces are read from.
@@ -86,7 +95,7 @@ class Reranker:
             model: a decoder-only transformers model, with or without LM head.
             tokenizer: its tokenizer.
             config: settings; those about loading are not used, ``model`` is only a name.
-            **fields: fields of `RerankerConfig` that replace those of ``config``.
+            **fields: fields of `RerankerConfig` that replace those of ``config``; ``embedder``.
 
         Raises:
             InputError: if ``model`` is no model or ``tokenizer`` no tokenizer.
@@ -106,14 +115,16 @@ class Reranker:
 
     def with_config(self, **changes: Any) -> Reranker:
         """A reranker with some settings changed, on the same weights where these are the same."""
-        return self._with(type(self)(self.config, **changes))
+        return self._with(type(self)(self.config, **changes), changes)
 
     def switched(self, **changes: Any) -> Reranker:
         """As `with_config`, for another method: settings that mean nothing to it have their
         defaults; see `RerankerConfig.switched`."""
-        return self._with(type(self)(self.config.switched(**changes)))
+        return self._with(type(self)(self.config.switched(**changes)), changes)
 
-    def _with(self, other: Reranker) -> Reranker:
+    def _with(self, other: Reranker, changes: Mapping[str, Any]) -> Reranker:
+        if "embedder" not in changes:
+            other._embedder = carried(self._embedder, other._embedder, other.config)
         # Another model's name is a wish for other weights.
         if other.config.model == self.config.model:
             other._scorers.foreign = self._scorers.foreign
@@ -139,9 +150,10 @@ class Reranker:
             documents: in first-stage order, best first. Strings, `Document` objects, or mappings
                 with "text" (and "title"); with ``rank_fields`` any mappings. Not changed.
             top_n: how many hits to return; None: the configuration's, and if that is None, all.
-            retrieval_scores: the first stage's, one per document, higher is better; a list, array
-                or tensor. How they count, the setting ``fusion`` says: "weighted" needs them, the
-                others go by the order of ``documents`` where there are none, or one lacks.
+            retrieval_scores: the first stage's, one per document, higher is better, None where
+                there is none; a list, array or tensor, or several by name. The setting ``fusion``
+                says how they count: "none" does not look at them, "weighted" needs them, "prior"
+                and "rrf" go by the order of ``documents`` where there are none, or one lacks.
             deadline_ms: milliseconds from now on in which to answer with what can be done until
                 then; the ranking's ``degraded`` says what could not. None: the configuration's;
                 ``math.inf``: none in this call.
@@ -192,15 +204,13 @@ class Reranker:
         started = self._clock()
         query, given = request.query, request.read
         check_query(query)
-        # The configuration may say that they do not count.
-        asked = request.retrieval_scores if counts_first_stage(self.config) else None
-        first_stage = check_retrieval_scores(asked, len(given), self.config.fusion != "weighted")
+        first_stage = FirstStage(request.first_stage(self.config), self._embedder)
         if not any(document.content.strip() for document in given):
             none = unread(len(given), unread_score(self.config))
             return Ranked(present(none, given, self.config, 0), Usage())
         self._scorers.check_open()
         if self.config.fusion == "weighted":
-            needed_scores(first_stage)
+            check_scores(first_stage.columns)
         try:
             if request.given_up:
                 raise OutOfTime
@@ -261,21 +271,12 @@ class Reranker:
         check_lists(queries, document_lists)
         asked, own = check_top_n(top_n, self.config.top_n), check_instruction(instruction)
         milliseconds = check_deadline(deadline_ms, self.config.deadline_ms)
+        ask = functools.partial(Request, top_n=asked, clock=self._clock, instruction=own)
         return rank_lists(
             self.config,
             lambda due: self._held(due, own)[0],
             lambda query, given, answered, due: self._rank(
-                Request(
-                    query,
-                    given.documents,
-                    asked,
-                    None,
-                    due,
-                    self._clock,
-                    instruction=own,
-                    fields=given.read,
-                ),
-                answered,
+                ask(query, given.documents, due=due, fields=given.read), answered
             ),
             queries,
             [self._check_given(documents) for documents in document_lists],
@@ -383,7 +384,7 @@ class Reranker:
                 "a Reranker made by from_model cannot be pickled: its weights live in this "
                 "process; make one there from a configuration"
             )
-        return type(self), (self.config,)
+        return maker(type(self), self._embedder), (self.config,)
 
     def __repr__(self) -> str:
         return self._scorers.told(self.config)

@@ -116,8 +116,12 @@ class Usage:
         passages: distinct passages that were read, a document that is not split counted as one; 0
             without the setting ``passages``.
         seconds: wall-clock seconds per phase: "load" (the model, on first use), "prompt",
-            "forward", "score", "total". With a deadline the total counts from the call, waiting
-            for other calls included.
+            "forward", "score", "total"; "embed" where an embedder was asked. With a deadline the
+            total counts from the call, waiting for other calls included.
+        fused: what the ranking was made of and with which weights: "model", and of the first stage
+            the names of scores ("scores" for one list without a name, "embedder"), "order of" such
+            a name where only their order counted, or "order", that of the documents. Empty where
+            the model alone decided.
         unscored: input indices of documents that a deadline left without a score, ascending. Blank
             ones, which are never read, are not among them.
         scoring: the way of scoring, which with scoring="auto" depends on the model; "" where
@@ -139,6 +143,7 @@ class Usage:
     unscored: tuple[int, ...] = ()
     scoring: str = ""
     scoring_reason: str = ""
+    fused: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -135,16 +135,18 @@ it does not tell relevant from irrelevant. With `explained` one threshold serves
 it once, on queries of yours whose answers you know. With `probability` it is the least probability
 of a document, and `min_answerable` that of the whole list.
 
-`fusion: rrf` combines the order that the documents came in with that of attention;
-`fusion: weighted` combines scores and needs the first stage's: LlamaIndex and Haystack have them,
+`fusion: rrf` combines the order that the documents came in with that of attention; `fusion:
+weighted` combines scores and needs the first stage's: LlamaIndex and Haystack have them,
 LangChain's adapter is told where they are with `retrieval_score_key`, `Reranker.rank` takes
-`retrieval_scores`: a list, a NumPy array, a torch tensor or a pandas Series. With `fusion: auto`
-scores that are given count as weak evidence, as with `prior`: with the weight that the profile in
-use has, else 0.3; without scores, or where a document lacks one, the order counts where the profile
-was made with it. Higher must be better: set `fusion: none` where a store's scores are distances, or
-do not count. What is combined with a first stage is no attention any more, but a sum of standard
-scores; `score_mode: lift` therefore does without. With a `cascade` the first stage counts when the
-best are chosen, and what is read again is ordered by that reading alone.
+`retrieval_scores`: a list, a NumPy array, a torch tensor or a pandas Series, or several of them
+by name. With `fusion: auto` scores that are alike to cosines count as much as the model, others
+by their order and weakly, and the given order where the profile was made with it;
+`first_stage_weights` says otherwise, `embedder` makes scores where none of the first kind come,
+and `usage.fused` tells what counted ([scoring.md](scoring.md#the-first-stage)). Higher must be
+better: set `fusion: none` where a store's scores are distances, or do not count; nobody looks at
+them then. What is combined with a first stage is no attention any more, but a sum of standard
+scores; `score_mode: lift` therefore does without. With a `cascade` the first stage counts when
+the best are chosen, and what is read again is ordered by that reading alone.
 
 Documents longer than `max_document_tokens`, or than `token_budget` and the model's context leave
 room for, are cut. Which ones is in `usage.truncated`; a warning of the logger `icr_rag` tells how

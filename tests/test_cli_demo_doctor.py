@@ -187,3 +187,20 @@ def test_documentation_is_up_to_date():
 )
 def test_layers_are_shown_as_runs(layers, shown):
     assert shown_layers(layers) == shown
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], ["retrieval_scores=", "metadata['score']", "Set embedder=", "Weights by name: none"]),
+        (["--embedder", "org/name"], ["Without such scores org/name embeds"]),
+        (["--first-stage-weights", "dense=1,order=0.5"], ["Weights by name: dense 1, order 0.5"]),
+        (["--fusion", "none"], ["does not count: fusion='none'"]),
+        (["--fusion", "rrf"], ["fusion='rrf'; usage.fused"]),
+    ],
+    ids=str,
+)
+def test_doctor_says_what_of_the_first_stage_counts(folder, capsys, options, told):
+    assert cli.main(["doctor", "--model", folder, "--json", *options]) == 0
+    found = json.loads(capsys.readouterr().out)["first_stage"]
+    assert [text for text in told if text not in found] == []

@@ -127,14 +127,16 @@ SCORES = [1.0, 2.0, 3.0, 4.0, 5.0]
 
 
 def test_scores_that_are_given_are_used(caplog):
-    """With ``fusion="auto"`` as weak evidence, also where no profile counts a first stage."""
+    """By ``fusion="auto"`` their order, as weak evidence, where they are not alike to cosines; also
+    where no profile counts a first stage."""
     plain = tiny().rank(QUERY, TEXTS)
     found = tiny().rank(QUERY, TEXTS, retrieval_scores=SCORES)
     assert found.scores == tiny(fusion="prior").rank(QUERY, TEXTS, retrieval_scores=SCORES).scores
     assert found.scores != plain.scores
-    # Where one lacks, there are none.
+    # Where one lacks, the others count.
     some = tiny().rank(QUERY, TEXTS, retrieval_scores=[None, *SCORES[1:]])
-    assert some.scores == plain.scores
+    assert some.scores not in (plain.scores, found.scores)
+    assert some.usage.fused == found.usage.fused == {"model": 1.0, "order of scores": 0.3}
     assert lines(caplog) == []
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from icr_rag import deadline as deadlines
 from icr_rag.deadline import Deadline, OutOfTime, Pace, Timing, enough, in_parts, step, timed
-from icr_rag.frameworks.combine import Rule, combine
+from icr_rag.frameworks.combine import combine, prior, rule_of
 from icr_rag.frameworks.listwise import rank_listwise
 from icr_rag.frameworks.pairwise import rank_pairwise
 from icr_rag.frameworks.pointwise import rank_in_parts, rank_pointwise
@@ -285,11 +285,15 @@ def test_the_first_stage_counts_among_what_has_a_score(keys, data):
     part = rank_pointwise(len(items), lambda some: scores)
     ranked = among(part, items, count)
     check(ranked, count)
-    for rule in (Rule("prior", 0.5), Rule("rrf", 0.5), Rule("weighted", 0.5), Rule("none")):
-        first = [float(-item) for item in range(count)]
-        found = combine(ranked, first, rule)
+    first = [float(-item) for item in range(count)]
+    some = [first[item] for item in items]
+    both = dict.fromkeys(("prior", "rrf", "weighted", "none", "auto"), (first, some))
+    both["scores"] = ([0.01 * score for score in first], [0.01 * score for score in some])
+    for name, (whole, own) in both.items():
+        fusion = "auto" if name == "scores" else name
+        found = combine(ranked, rule_of(fusion, 0.5, 0.0, {"scores": whole}))
         check(found, count)
-        alone = combine(part, [first[item] for item in items], rule)
+        alone = combine(part, rule_of(fusion, 0.5, 0.0, {"scores": own}))
         assert [i for i in found.order if i not in found.unscored] == [
             items[place] for place in alone.order
         ]
@@ -300,4 +304,4 @@ def test_the_first_stage_counts_among_what_has_a_score(keys, data):
 def test_nothing_at_all():
     assert none_of(0) == WindowedScores([], [], [])
     check(none_of(3), 3)
-    assert combine(none_of(3), None, Rule("prior", 0.5)) == none_of(3)
+    assert combine(none_of(3), prior(0.5)) == none_of(3)

@@ -191,7 +191,8 @@ def test_the_first_stage_counts_documents(fusion):
     places = [0, 1, 3, 4]
     scores = [plain.scores[place] for place in places]
     ranked = WindowedScores(stable_order(scores), scores, [0] * 4)
-    wanted = combine(ranked, [given[place] for place in places], rule_of(fusion, 0.5, 0.0, True))
+    first = {"scores": [given[place] for place in places]}
+    wanted = combine(ranked, rule_of(fusion, 0.5, 0.0, first))
     assert [found.scores[place] for place in places] == pytest.approx(wanted.scores)
     assert found.scores[5] == found.scores[1]
 

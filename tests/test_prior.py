@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tiny import byte_tokenizer, tiny_model
 
 from icr_rag import Reranker
-from icr_rag.frameworks.combine import with_prior
+from icr_rag.frameworks.combine import combine, prior, rule_of
 from icr_rag.frameworks.result import WindowedScores
 from icr_rag.order import standardised
 
@@ -29,7 +29,7 @@ def ranked(scores):
     st.randoms(),
 )
 def test_it_is_the_sum_of_two_standardised_scores(scores, weight, random):
-    result = with_prior(ranked(scores), weight)
+    result = combine(ranked(scores), prior(weight))
     count = len(scores)
     reciprocal = standardised([1 / (rank + 10) for rank in range(1, count + 1)])
     wanted = [a + weight * b for a, b in zip(standardised(scores), reciprocal, strict=True)]
@@ -41,14 +41,14 @@ def test_it_is_the_sum_of_two_standardised_scores(scores, weight, random):
 
 
 def test_where_scores_say_nothing_the_order_stays():
-    assert with_prior(ranked([1.0] * 5), 0.3).order == [0, 1, 2, 3, 4]
-    assert with_prior(ranked([1.0] * 3), 0.3, [1.0, 3.0, 2.0]).order == [1, 2, 0]
+    assert combine(ranked([1.0] * 5), prior(0.3)).order == [0, 1, 2, 3, 4]
+    assert combine(ranked([1.0] * 3), prior(0.3, [1.0, 3.0, 2.0])).order == [1, 2, 0]
 
 
 def test_no_weight_changes_nothing():
     given_ranking = ranked([0.5, 2.0])
-    assert with_prior(given_ranking, 0.0) is given_ranking
-    assert with_prior(ranked([7.0]), 1.0).scores == [7.0]
+    assert combine(given_ranking, rule_of("auto", 0.5, 0.0, {})) is given_ranking
+    assert combine(ranked([7.0]), prior(1.0)).scores == [7.0]
 
 
 def tiny(**fields):

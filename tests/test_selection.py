@@ -13,7 +13,8 @@ from tiny import byte_tokenizer, tiny_model
 
 from icr_rag import Reranker, RerankerConfig
 from icr_rag.errors import ConfigError
-from icr_rag.frameworks.combine import FIRST_STAGE_WEIGHT, rule_of
+from icr_rag.frameworks.combine import rule_of
+from icr_rag.frameworks.evidence import FIRST_STAGE_WEIGHT
 from icr_rag.profiles import HeadWeight, Profile, Shape, shipped
 from icr_rag.scoring.selection import LIKELIHOOD_WEIGHT, select_heads
 
@@ -343,8 +344,9 @@ def test_weight_of_the_given_order(saved, fusion, of_profile, weight):
     for others in ({}, {"heads": (), "layers": (1, 2)}):
         found = select(profile=saved(first_stage_weight=of_profile, **others), fusion=fusion)
         assert found.first_stage_weight == of_profile
-        rule = rule_of(fusion, 0.5, found.first_stage_weight, has_scores=False)
-        assert (rule.weight if rule.name == "prior" else 0.0) == weight
+        scores = {"scores": [1.0, 2.0]} if fusion == "weighted" else {}
+        rule = rule_of(fusion, 0.5, found.first_stage_weight, scores)
+        assert (rule.fused["order"] if rule.name == "sum" else 0.0) == weight
 
 
 def test_mixed_without_a_profile():

@@ -12,6 +12,7 @@ from tiny import byte_tokenizer, tiny_model
 from torch.nn import functional
 
 from icr_rag import Document, Reranker, RerankerConfig
+from icr_rag.calls.embedding_models import Named
 from icr_rag.errors import ConfigError
 from icr_rag.method import KEPT
 from icr_rag.methods import BUILT_IN, SPECIAL
@@ -46,6 +47,7 @@ OTHERS = {
     "fusion_weight": 0.1, "near_duplicates": 0.5, "min_answerable": 1.0, "deadline_ms": 1e-9,
     "rank_fields": ("number", "tags", "text"), "rank_fields_format": "yaml", "diversity": 1.0,
     "passages": "max", "passage_tokens": 24, "passage_overlap": 12, "prefer": "speed",
+    "first_stage_weights": (("scores", 3.0),), "embedder": "a name",
 }  # fmt: skip
 #: What a setting needs beside it, to mean something at all.
 BESIDE = {
@@ -53,6 +55,8 @@ BESIDE = {
     "rank_fields_format": {"rank_fields": ("number", "tags", "text")},
     "cascade_framework": {"cascade": 3},
     "fusion_weight": {"fusion": "rrf"},
+    # Beside scores like these, none is asked.
+    "embedder": {"first_stage_weights": (("scores", 0.0),)},
     "passage_tokens": {"passages": "max"},
     "passage_overlap": {"passages": "max", "passage_tokens": 24},
 }
@@ -175,6 +179,13 @@ def plain(row, states, beside):
     return outcome({**of_method(row, states), **dict(beside)})
 
 
+class Lengths:
+    """Embeds nothing but how long texts are."""
+
+    def encode(self, texts):
+        return [[len(text), 50.0] for text in texts]
+
+
 def refusal(row, states, fields, beside):
     """Why these settings are refused, when they are made or when the model is known."""
     try:
@@ -188,6 +199,7 @@ def refusal(row, states, fields, beside):
 
 @pytest.mark.parametrize(("row", "states"), CASES, ids=lambda x: getattr(x, "label", x))
 def test_a_setting_changes_something_or_raises(row, states, tmp_path, monkeypatch):
+    monkeypatch.setattr(Named, "load", lambda named: Lengths())
     for number, name in enumerate(OTHERS):
         folder = tmp_path / str(number)
         folder.mkdir()
@@ -274,6 +286,10 @@ MEANINGLESS = [
     {"layers": "all", "heads": ((1, 2),)},
     {"fusion_weight": 0.3},
     {"fusion": "prior", "fusion_weight": 0.3},
+    {"fusion": "none", "embedder": "a name"},
+    {"fusion": "rrf", "first_stage_weights": {"order": 1}},
+    {"score_mode": "lift", "first_stage_weights": {"order": 1}},
+    {"scoring": "likelihood", "score_mode": "explained", "embedder": "a name"},
     {"min_answerable": 0.5},
     {"min_answerable": 0.5, "score_mode": "lift"},
     {"scoring": "likelihood", "profile": "/nope.json", "score_mode": "rank"},

@@ -10,7 +10,7 @@ from icr_rag import Reranker, RerankerConfig, cli
 from icr_rag.arguments import check_retrieval_scores
 from icr_rag.cli.options import config_from_options
 from icr_rag.errors import ConfigError, InputError
-from icr_rag.frameworks.combine import with_prior
+from icr_rag.frameworks.combine import combine, prior
 from icr_rag.frameworks.result import WindowedScores
 from icr_rag.methods import Method
 
@@ -154,12 +154,12 @@ def test_a_log_ratio_stays_one():
 
 
 @pytest.mark.parametrize("nothing", [None, float("nan")])
-def test_a_score_that_lacks_means_that_there_are_none(nothing):
+def test_where_a_score_lacks_fusions_by_name_have_none(nothing):
     scores = [1.0, nothing, 3.0, 2.0, 1.0]
-    plain = tiny(layers=(1, 2))
-    assert plain.rank(QUERY, TEXTS, retrieval_scores=scores).scores == (
-        plain.rank(QUERY, TEXTS).scores
-    )
+    for fusion in ("prior", "rrf"):
+        plain = tiny(layers=(1, 2), fusion=fusion)
+        found = plain.rank(QUERY, TEXTS, retrieval_scores=scores)
+        assert found.scores == plain.rank(QUERY, TEXTS).scores
     weighted = tiny(layers=(1, 2), fusion="weighted")
     with pytest.raises(InputError, match=r"retrieval_scores\[1\]"):
         weighted.rank(QUERY, TEXTS, retrieval_scores=scores)
@@ -174,9 +174,10 @@ def test_pandas_missing_value_is_one_too():
 
 def test_scores_that_are_equal_favour_nobody():
     ranked = WindowedScores([2, 1, 0], [0.0, 1.0, 2.0], [0] * 3)
-    assert with_prior(ranked, 0.5, [7.0] * 3).order == [2, 1, 0]
-    some = with_prior(ranked, 0.5, [7.0, 7.0, 1.0])
-    other = with_prior(WindowedScores([2, 0, 1], [1.0, 0.0, 2.0], [0] * 3), 0.5, [7.0, 7.0, 1.0])
+    assert combine(ranked, prior(0.5, [7.0] * 3)).order == [2, 1, 0]
+    some = combine(ranked, prior(0.5, [7.0, 7.0, 1.0]))
+    turned = WindowedScores([2, 0, 1], [1.0, 0.0, 2.0], [0] * 3)
+    other = combine(turned, prior(0.5, [7.0, 7.0, 1.0]))
     assert some.scores == [other.scores[1], other.scores[0], other.scores[2]]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import takewhile
 
@@ -140,19 +139,20 @@ class Candidates:
         return Scored(all_order, all_scores, all_groups, unscored=unscored)
 
     def gather(
-        self, scores: Sequence[float] | None, owner: Sequence[int | None] | None = None
-    ) -> list[float] | None:
-        """First-stage scores of the distinct contents: the best of those that share one.
+        self, scores: Sequence[float | None], owner: Sequence[int | None] | None = None
+    ) -> list[float | None]:
+        """First-stage scores of the distinct contents: the best of those that share one; None
+        where none of these has a score.
 
         Args:
             scores: one per input document.
             owner: as in `spread`.
         """
-        if scores is None:
-            return None
         owners = self.owner if owner is None else owner
-        best = [-math.inf] * (1 + max((u for u in owners if u is not None), default=-1))
+        count = 1 + max((u for u in owners if u is not None), default=-1)
+        best: list[float | None] = [None] * count
         for unique, value in zip(owners, scores, strict=True):
-            if unique is not None:
-                best[unique] = max(best[unique], value)
+            if unique is not None and value is not None:
+                known = best[unique]
+                best[unique] = value if known is None else max(known, value)
         return best

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from icr_rag.calls.degraded import given_order, sentence, unscored_usage
 from icr_rag.calls.rank import Ranked, rank
-from icr_rag.calls.request import Request
+from icr_rag.calls.request import FirstStage, Request
 from icr_rag.config import RerankerConfig
 from icr_rag.deadline import Deadline, OutOfTime
 from icr_rag.scoring.base import Scorer
@@ -43,7 +43,7 @@ def rank_in_turn(
     scorers: tuple[Scorer, Scorer | None],
     config: RerankerConfig,
     request: Request,
-    first_stage: list[float] | None,
+    first_stage: FirstStage,
     seconds_to_load: float,
     answered: Scorer | None,
 ) -> Ranked:

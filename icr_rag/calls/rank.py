@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -11,7 +11,7 @@ from icr_rag.calls.candidates import Candidates
 from icr_rag.calls.cascade import read_again
 from icr_rag.calls.degraded import NOT_COMPARED, left_out_of, sentence
 from icr_rag.calls.passages import fold, split_documents
-from icr_rag.calls.request import Request
+from icr_rag.calls.request import FirstStage, Request
 from icr_rag.config import RerankerConfig
 from icr_rag.config_scores import counts_first_stage
 from icr_rag.deadline import OutOfTime, Timing, expected, step, timed
@@ -47,7 +47,7 @@ def rank(
     second: Scorer | None,
     config: RerankerConfig,
     request: Request,
-    first_stage: Sequence[float] | None,
+    first_stage: FirstStage,
     seconds_to_load: float,
     why: str = "",
     answered: Scorer | None = None,
@@ -57,7 +57,7 @@ def rank(
     Args:
         scorer: of ``config``. second: of its second reading; None: there is none.
         request: a checked query, and documents in first-stage order.
-        first_stage: its scores, checked; None: there are none, or they do not count.
+        first_stage: its scores, checked; empty where there are none, or they do not count.
         seconds_to_load: how long the scorers took.
         why: what has taken most of the time until a deadline already, as a clause; "": nothing.
         answered: a scorer that knows the answers already; None: ``scorer`` is asked.
@@ -86,16 +86,28 @@ def rank(
         cost.seconds["load"] = seconds_to_load
         cost.seconds["prompt"] = time.perf_counter() - started
 
+        columns = {**first_stage.columns}
+        if first_stage.embedder is not None:
+            try:
+                columns |= first_stage.embedder.column(query, documents, columns, config, cost)
+            except OutOfTime:
+                left_out.append("the embedder was not asked")
+
         query_ids, token_ids = candidates.query_ids, candidates.token_ids
         asked = answered or scorer
         with timed(own_time(asked)):
             read = rank_windows(asked, query_ids, token_ids, candidates.fits, cost)
         folded = fold(passages, candidates, read, documents, config.passages)
 
-        fusion = config.fusion if counts_first_stage(config) else "none"
-        weight = scorer.first_stage_weight
-        rule = rule_of(fusion, config.fusion_weight, weight, first_stage is not None)
-        ranked = combine(folded.ranked, candidates.gather(first_stage, folded.owner), rule)
+        rule = rule_of(
+            config.fusion if counts_first_stage(config) else "none",
+            config.fusion_weight,
+            scorer.first_stage_weight,
+            {name: candidates.gather(own, folded.owner) for name, own in columns.items()},
+            scores_weight=scorer.scores_weight,
+            asked=dict(config.first_stage_weights or ()),
+        )
+        ranked = combine(folded.ranked, rule)
 
         truncated = {*passages.truncated, *(passages.owner[at] for at in candidates.truncated)}
         count = config.cascade
@@ -145,6 +157,7 @@ def rank(
         unscored=tuple(sorted(spread.unscored)),
         scoring=scorer.config.scoring,
         scoring_reason=scorer.reason,
+        fused=rule.fused,
     )
     if due is None:
         return Ranked(scored, usage, candidates.context)

@@ -3,20 +3,47 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from icr_rag.arguments import (
+    SCORES,
     RetrievalScores,
+    check_columns,
     check_deadline,
     check_instruction,
     check_max_tokens,
+    check_retrieval_scores,
     check_top_n,
+    only_column,
 )
 from icr_rag.config import RerankerConfig
+from icr_rag.config_scores import counts_first_stage
 from icr_rag.deadline import Clock, Deadline, begun
+from icr_rag.errors import InputError
 from icr_rag.fields import check_given
 from icr_rag.types import Document, DocumentLike
+
+if TYPE_CHECKING:
+    from icr_rag.calls.embedder import Embedder
+    from icr_rag.frameworks.evidence import Column
+
+#: Weights by name that no list of scores is needed for.
+_WITHOUT_SCORES = {"order", "embedder"}
+
+
+@dataclass(frozen=True)
+class FirstStage:
+    """What there is of the first stage beside the order of the documents.
+
+    Attributes:
+        columns: its scores by name, checked, one per document.
+        embedder: what makes scores where these have none that are alike to cosines; None: nothing.
+    """
+
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    embedder: Embedder | None = None
 
 
 @dataclass(frozen=True)
@@ -90,3 +117,28 @@ class Request:
     def read(self) -> Sequence[Document]:
         """What the model reads of each document."""
         return self.documents if self.fields is None else self.fields
+
+    def first_stage(self, config: RerankerConfig) -> Mapping[str, Column]:
+        """The first stage's scores by name; empty where there are none, or they do not count.
+
+        Raises:
+            InputError: for what are no scores of these documents, for several lists where one is
+                asked for, and for weights of scores that are not among those given.
+        """
+        scores = self.retrieval_scores
+        if scores is None or not counts_first_stage(config):
+            return {}
+        count = len(self.documents)
+        if config.fusion != "auto":
+            one = only_column(scores, config.fusion)
+            found = check_retrieval_scores(one, count, config.fusion != "weighted")
+            return {} if found is None else {SCORES: found}
+        columns = check_columns(scores, count)
+        for name, _ in config.first_stage_weights or ():
+            if name not in columns and name not in _WITHOUT_SCORES:
+                raise InputError(
+                    f"first_stage_weights has a weight of {name!r}, and the first stage's scores "
+                    f"are {', '.join(map(repr, columns)) or 'none'}; give scores of that name in "
+                    "retrieval_scores, or leave it out"
+                )
+        return columns

@@ -14,6 +14,7 @@ from rich.text import Text
 from icr_rag import RerankerConfig, __version__
 from icr_rag.cli.console import output_console, shown_layers, working, write_json
 from icr_rag.cli.options import with_reranker_options
+from icr_rag.config_scores import counts_first_stage
 from icr_rag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Report:
         scoring, scoring_reason: what is taken for relevance, and why; as `cost`, None where the
             model would have to be fetched to tell.
         cost: what the model's layers cost.
+        first_stage: what of it counts, and where it comes from.
     """
 
     icr_rag: str
@@ -93,6 +95,7 @@ class Report:
     cost: Cost | None
     dtype: str
     dtype_reason: str
+    first_stage: str
 
 
 @with_reranker_options(without=("top_n",))
@@ -181,6 +184,24 @@ def _examine(config: RerankerConfig) -> Report:
         cost=cost,
         dtype=dtype.dtype,
         dtype_reason=dtype.reason,
+        first_stage=_first_stage(config),
+    )
+
+
+def _first_stage(config: RerankerConfig) -> str:
+    """What of the first stage counts with these settings, and how to pass it."""
+    if not counts_first_stage(config):
+        return f"does not count: fusion={config.fusion!r}, score_mode={config.score_mode!r}"
+    if config.fusion != "auto":
+        return f"fusion={config.fusion!r}; usage.fused tells the weights"
+    asked = ", ".join(f"{name} {weight:g}" for name, weight in config.first_stage_weights or ())
+    otherwise = "" if config.embedder is None else f" Without such scores {config.embedder} embeds."
+    return (
+        "its scores count where they come with the candidates: rank(retrieval_scores=...), "
+        "LlamaIndex's and Haystack's scores, LangChain's metadata['score'] or "
+        "retrieval_score_key=; those within -1 and 1 as much as the model, others by their order. "
+        f"None come? Set embedder=.{otherwise} Weights by name: {asked or 'none'}. "
+        "fusion='none' leaves all out; usage.fused tells what counted"
     )
 
 
@@ -341,6 +362,7 @@ def _lines(report: Report) -> list[tuple[str, str]]:
     for name, path in report.embedded_models.items():
         state = "not cached; fetched on first use" if path is None else f"cached in {path}"
         lines.append((f"embedded {name}", state))
+    lines.append(("first stage", report.first_stage))
     cost = report.cost
     lines.append(("model", report.model))
     if cost is not None:

@@ -23,7 +23,7 @@ _COLUMNS = (
 )
 _LEFT_OUT = ("top_n", "score_threshold", "min_answerable", "near_duplicates", "on_error",
              "fusion", "fusion_weight", "score_mode", "sort", "sort_top", "set_size", "cascade",
-             "cascade_framework", "diversity")  # fmt: skip
+             "cascade_framework", "diversity", "first_stage_weights", "embedder")  # fmt: skip
 
 
 @with_reranker_options(without=_LEFT_OUT, document_states="independent")

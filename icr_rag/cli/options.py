@@ -32,6 +32,7 @@ _SHORT = {"model": "-m"}
 _HINTS = {
     "layers": "Write auto, all, or first-last: 10-13.",
     "heads": "Write auto, all, or layer-head pairs: 20-15,21-11.",
+    "first_stage_weights": "Write names and weights with commas: order=0.3,embedder=1.",
     "rank_fields": "Write names with commas: title,year,text.",
 }
 

@@ -29,7 +29,7 @@ _LEFT_OUT = ("top_n", "on_error", "score_threshold", "min_answerable", "near_dup
              "heads", "fusion", "fusion_weight", "score_mode", "reading", "aggregation", "window",
              "stride", "cascade", "cascade_framework", "sort", "sort_top", "set_size", "diversity",
              "rank_fields", "rank_fields_format", "passages", "passage_tokens",
-             "passage_overlap")  # fmt: skip
+             "passage_overlap", "first_stage_weights", "embedder")  # fmt: skip
 
 
 @with_reranker_options(without=_LEFT_OUT)

@@ -136,6 +136,7 @@ def as_json(ranking: Ranking) -> dict[str, object]:
             "passages": usage.passages,
             "scoring": usage.scoring,
             "scoring_reason": usage.scoring_reason,
+            "fused": dict(usage.fused),
             "seconds": dict(usage.seconds),
         },
     }

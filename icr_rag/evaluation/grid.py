@@ -276,7 +276,7 @@ class _Lazy:
 
 #: What only a reranker of this package has.
 _OF_RERANKERS = ("scoring", "framework", "document_states", "score_mode", "fusion",
-                 "fusion_weight")  # fmt: skip
+                 "fusion_weight", "first_stage_weights", "embedder")  # fmt: skip
 
 
 def _shared_config(grid: Grid) -> RerankerConfig:

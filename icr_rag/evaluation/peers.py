@@ -50,7 +50,9 @@ class Peer:
             raise ConfigError(f"{type(inner).__name__} has no method rank(query, documents)")
         self.inner = inner
         # A peer knows nothing of fusion with the first stage.
-        self.config = config.replace(fusion="none", fusion_weight=_WEIGHT)
+        self.config = config.replace(
+            fusion="none", fusion_weight=_WEIGHT, first_stage_weights=None, embedder=None
+        )
 
     def rank(
         self,

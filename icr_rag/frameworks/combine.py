@@ -8,22 +8,18 @@ holds no model code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Literal
 
 from icr_rag.errors import InputError
+from icr_rag.frameworks.evidence import FIRST_STAGE_WEIGHT, ORDER, Column, Part, weigh
 from icr_rag.frameworks.result import WindowedScores
 from icr_rag.frameworks.unscored import over_scored
 from icr_rag.order import stable_order, standardised
 
 #: The constant of reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009).
 RRF_CONSTANT = 60
-#: Weight of the first stage beside the score's 1 where no profile says better; docs/study.md.
-FIRST_STAGE_WEIGHT = 0.3
-#: Flattens the reciprocal at the top, so that rank 1 is worth less than twice rank 10.
-_OFFSET = 10
 
 
 @dataclass(frozen=True)
@@ -31,128 +27,144 @@ class Rule:
     """How two stages are combined.
 
     Attributes:
-        name: "none": the model decides alone; "prior": z(score) + weight x z(1 / (rank + 10)), z
-            over the list; "rrf": reciprocal rank fusion; "weighted": the sum of both scores, each
-            scaled to 0..1 over the list.
-        weight: "prior": of the first stage, beside 1 for the model. "rrf", "weighted": of the
-            model, 0 to 1; the first stage has the rest.
+        name: "none": the model decides alone; "sum": z(score), and each part's value times its
+            weight, z over the list; "rrf": reciprocal rank fusion; "weighted": the sum of both
+            scores, each scaled to 0..1 over the list.
+        parts: what the first stage said; "rrf" and "weighted" have one.
+        weight: of the model.
     """
 
-    name: Literal["none", "prior", "rrf", "weighted"]
-    weight: float = 0.0
+    name: Literal["none", "sum", "rrf", "weighted"]
+    parts: tuple[Part, ...] = ()
+    weight: float = 1.0
+
+    @property
+    def fused(self) -> dict[str, float]:
+        """What counts and how much, as `icr_rag.types.Usage` has it."""
+        if self.name == "none":
+            return {}
+        return {"model": self.weight, **{part.label: part.weight for part in self.parts}}
 
 
-def rule_of(fusion: str, fusion_weight: float, profile_weight: float, has_scores: bool) -> Rule:
+def rule_of(
+    fusion: str,
+    fusion_weight: float,
+    order_weight: float,
+    columns: Mapping[str, Column],
+    *,
+    scores_weight: float | None = None,
+    asked: Mapping[str, float] | None = None,
+) -> Rule:
     """The rule that settings ask for.
 
     Args:
         fusion, fusion_weight: the settings.
-        profile_weight: of the first stage, as the profile in use has it; 0: it has none.
-        has_scores: whether the call gave the first stage's scores. With ``fusion="auto"`` they
-            count, as weak evidence, even where the profile says nothing of a first stage.
+        order_weight, scores_weight: of the first stage's order and scores, as the profile in use
+            has them; 0 and None: it has none.
+        columns: the first stage's scores by name, one per item; empty: there are none, and the
+            order of the items is the first stage's.
+        asked: weights by name, for ``fusion="auto"``.
+
+    Raises:
+        InputError: if "weighted" has no scores.
     """
+    nothing = not (columns or asked or order_weight)
+    if fusion == "none" or (fusion == "auto" and nothing):
+        return Rule("none")
+    if fusion == "auto":
+        parts = weigh(columns, order_weight, scores_weight, asked or {})
+        return Rule("sum", parts) if parts else Rule("none")
+    name, scores = next(iter(columns.items()), (ORDER, None))
+    if fusion == "prior":
+        return prior(order_weight or FIRST_STAGE_WEIGHT, scores, name)
     if fusion == "rrf":
-        return Rule("rrf", fusion_weight)
-    if fusion == "weighted":
-        return Rule("weighted", fusion_weight)
-    asked = fusion == "prior" or (fusion == "auto" and has_scores)
-    weight = profile_weight or (FIRST_STAGE_WEIGHT if asked else 0.0)
-    return Rule("none") if fusion == "none" or weight == 0 else Rule("prior", weight)
+        return Rule("rrf", (Part(name, 1 - fusion_weight, scores),), fusion_weight)
+    check_scores(columns)
+    return Rule("weighted", (Part(name, 1 - fusion_weight, scores, False),), fusion_weight)
 
 
-def combine(
-    ranked: WindowedScores, first_stage: Sequence[float] | None, rule: Rule
-) -> WindowedScores:
+def prior(weight: float, scores: Column | None = None, name: str = ORDER) -> Rule:
+    """The first stage's order as weak evidence: z(score) + weight x z(1 / (rank + 10)).
+
+    Args:
+        scores: by them items are ordered; None: they are in order.
+        name: of the scores.
+    """
+    return Rule("sum", (Part(name, weight, scores),))
+
+
+def combine(ranked: WindowedScores, rule: Rule) -> WindowedScores:
     """Combine a ranking with the first stage's.
 
     Args:
         ranked: items 0 to n - 1, numbered in the order given. Its scores never contradict its
             order, also over several windows.
-        first_stage: its scores, one per item, higher is better; None: the order given tells.
-        rule: how.
+        rule: how, and with what; its parts have one score per item. But for a "sum" no item lacks
+            one.
 
     Returns:
         The combined ranking, all of whose scores compare; with "none" the one given.
-
-    Raises:
-        InputError: if "weighted" has no scores.
     """
     if rule.name == "none" or not ranked.scores:
         return ranked
     if ranked.unscored:
         # What has no score cannot be weighed against what has.
-        return over_scored(ranked, first_stage, lambda part, own: combine(part, own, rule))
-    if rule.name == "prior":
-        return with_prior(ranked, rule.weight, first_stage)
-    if rule.name == "rrf":
-        scores = _reciprocal(ranked, rule.weight, first_stage)
+        def combine_some(part: WindowedScores, items: Sequence[int]) -> WindowedScores:
+            parts = tuple(own.of(items) for own in rule.parts)
+            return combine(part, Rule(rule.name, parts, rule.weight))
+
+        return over_scored(ranked, combine_some)
+    if rule.name == "sum" and len(ranked.scores) < 2:
+        return ranked
+    if rule.name == "sum":
+        scores = _sum(ranked, rule.parts)
+    elif rule.name == "rrf":
+        scores = _reciprocal(ranked, rule.weight, rule.parts[0])
     else:
-        scores = _weighted(ranked, rule.weight, needed_scores(first_stage))
+        scores = _weighted(ranked, rule.weight, rule.parts[0])
     return WindowedScores(stable_order(scores), scores, [0] * len(scores))
 
 
-def needed_scores(first_stage: Sequence[float] | None) -> Sequence[float]:
-    """The scores, or the `InputError` that says what lacks."""
-    if first_stage is None:
+def check_scores(columns: Mapping[str, Column]) -> None:
+    """Raise the `InputError` that says what lacks where "weighted" has no scores."""
+    if not columns:
         raise InputError(
             "fusion='weighted' needs the first stage's scores; pass retrieval_scores=, or "
             "set fusion='rrf', which needs none"
         )
-    return first_stage
 
 
-def with_prior(
-    ranked: WindowedScores, weight: float, first_scores: Sequence[float] | None = None
-) -> WindowedScores:
-    """The first stage's order as weak evidence beside the model's scores.
+def _sum(ranked: WindowedScores, parts: Sequence[Part]) -> list[float]:
+    """The first stage as evidence beside the model's scores.
 
     A first stage that works puts relevant documents high, and a model that reads each document
-    alone does not know it. Where the order tells nothing, a small weight costs little.
-
-    Args:
-        ranked: as in `combine`.
-        weight: of the order, beside 1 for the scores.
-        first_scores: by them the items are ordered; None: they are in order.
+    alone does not know it. Where it tells nothing, a small weight costs little.
     """
-    count = len(ranked.scores)
-    if weight == 0 or count < 2:
-        return ranked
-    reciprocal = _reciprocals(list(range(count, 0, -1)) if first_scores is None else first_scores)
-    scores = [
-        own + weight * prior
-        for own, prior in zip(standardised(ranked.scores), standardised(reciprocal), strict=True)
-    ]
-    return WindowedScores(stable_order(scores), scores, [0] * count)
+    scores = standardised(ranked.scores)
+    for part in parts:
+        values = part.values(len(scores))
+        scores = [own + part.weight * value for own, value in zip(scores, values, strict=True)]
+    return scores
 
 
-def _reciprocals(scores: Sequence[float]) -> list[float]:
-    """1 / (rank + 10) by descending score; equal scores share the mean, and favour nobody."""
-    found = [0.0] * len(scores)
-    rank = 1
-    for _, tied in groupby(stable_order(scores), key=lambda item: scores[item]):
-        items = list(tied)
-        values = [1 / (place + _OFFSET) for place in range(rank, rank + len(items))]
-        for item in items:
-            found[item] = values[0] if len(items) == 1 else sum(values) / len(values)
-        rank += len(items)
-    return found
-
-
-def _reciprocal(
-    ranked: WindowedScores, weight: float, first_stage: Sequence[float] | None
-) -> list[float]:
-    count = len(ranked.scores)
+def _reciprocal(ranked: WindowedScores, weight: float, first_stage: Part) -> list[float]:
     own = _places(ranked.order)
-    first = list(range(count)) if first_stage is None else _places(stable_order(first_stage))
+    scores = first_stage.scores
+    first = list(range(len(own))) if scores is None else _places(stable_order(_known(first_stage)))
     return [
         weight / (RRF_CONSTANT + a + 1) + (1 - weight) / (RRF_CONSTANT + b + 1)
         for a, b in zip(own, first, strict=True)
     ]
 
 
-def _weighted(ranked: WindowedScores, weight: float, first_stage: Sequence[float]) -> list[float]:
-    both = zip(_scaled(ranked.scores), _scaled(first_stage), strict=True)
+def _weighted(ranked: WindowedScores, weight: float, first_stage: Part) -> list[float]:
+    both = zip(_scaled(ranked.scores), _scaled(_known(first_stage)), strict=True)
     return [weight * a + (1 - weight) * b for a, b in both]
+
+
+def _known(part: Part) -> list[float]:
+    """Its scores, of which none lacks."""
+    return [value for value in part.scores or () if value is not None]
 
 
 def _places(order: Sequence[int]) -> list[int]:

@@ -54,21 +54,18 @@ def among(ranked: WindowedScores, items: Sequence[int], count: int) -> WindowedS
 
 def over_scored(
     ranked: WindowedScores,
-    first_stage: Sequence[float] | None,
-    step: Callable[[WindowedScores, Sequence[float] | None], WindowedScores],
+    step: Callable[[WindowedScores, Sequence[int]], WindowedScores],
 ) -> WindowedScores:
     """What a step makes of a ranking, of which it gets only what has a score.
 
     Args:
         ranked: of all items.
-        first_stage: its scores, one per item; None: there are none.
-        step: takes a ranking of items 0 to n - 1 and their first-stage scores.
+        step: takes a ranking of items 0 to n - 1, and which of all items these are.
     """
     if not ranked.unscored:
-        return step(ranked, first_stage)
+        return step(ranked, range(len(ranked.scores)))
     part, items, above, under = _split(ranked)
-    own = None if first_stage is None else [first_stage[item] for item in items]
-    return placed(step(part, own), items, above, under)
+    return placed(step(part, items), items, above, under)
 
 
 def _split(ranked: WindowedScores) -> tuple[WindowedScores, list[int], list[int], list[int]]:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
@@ -99,7 +100,9 @@ class Makers:
         from icr_rag.integrations._llm import unwrap_llm
 
         own, settings = adapter_settings(cls, fields)
-        reranker = Reranker.from_model(*unwrap_llm(llm, tokenizer), _merged(config, settings))
+        settings, runtime = _apart(settings)
+        merged = _merged(config, settings)
+        reranker = Reranker.from_model(*unwrap_llm(llm, tokenizer), merged, **runtime)
         maker: Callable[..., Self] = cls
         return maker(reranker=reranker, **with_own_top_n(cls, reranker.config, own))
 
@@ -115,12 +118,13 @@ def _made(
     Checked together: a setting may be for the method that a keyword asks for.
     """
     own, settings = adapter_settings(adapter, fields)
+    settings, runtime = _apart(settings)
     named = {name: value for name, value in own.items() if name in RerankerConfig.model_fields}
     # An adapter's own top_n is no setting of the reranker.
     named.pop("top_n", None)
     config = RerankerConfig(**{**values, **settings, **named})
     maker: Callable[..., _Made] = adapter
-    return maker(config=config, **with_own_top_n(adapter, config, own))
+    return maker(config=config, **with_own_top_n(adapter, config, own), **runtime)
 
 
 @contextmanager
@@ -176,7 +180,15 @@ def resolve_reranker(
                 "beside it. Set them where the Reranker is made"
             )
         return reranker
-    return Reranker(_merged(config, fields))
+    settings, runtime = _apart(fields)
+    return Reranker(_merged(config, settings), **runtime)
+
+
+def _apart(fields: Mapping[str, object]) -> tuple[dict[str, object], dict[str, Any]]:
+    """Settings, and apart from them an embedder that is an object and so no setting."""
+    settings = dict(fields)
+    given = isinstance(settings.get("embedder"), (str, Path, NoneType))
+    return settings, {} if given else {"embedder": settings.pop("embedder")}
 
 
 def _merged(

@@ -33,8 +33,9 @@ class ICRRanker(Makers):
 
     Documents come back as copies, best first, with their score (higher is better, relative to the
     query and the list); those given are not changed. Of documents with the same id the one with
-    the highest score is ranked, as in Haystack's own rankers. Documents without text come last. If
-    ``on_error="passthrough"`` let a failure through, documents keep their order and score, with
+    the highest score is ranked, as in Haystack's own rankers. The scores that documents come with
+    count beside the model's; ``fusion="none"`` leaves them out. Documents without text come last.
+    If ``on_error="passthrough"`` let a failure through, documents keep their order and score, with
     the reason in ``meta["rerank_error"]``.
 
     Args:
@@ -47,7 +48,8 @@ class ICRRanker(Makers):
         report_passage: with the setting ``passages``, write where the best passage of a document
             is in its content into its meta, as "passage_start" and "passage_end".
         device: as in `RerankerConfig`, or a Haystack ``ComponentDevice``. None: the settings'.
-        **fields: any field of `RerankerConfig` (model, layers, device, ...).
+        **fields: any field of `RerankerConfig` (model, layers, device, ...); ``embedder`` may also
+            be an object, which is no part of ``to_dict``.
 
     Raises:
         ConfigError: if a setting is unknown or has a value that is not allowed.
@@ -108,7 +110,7 @@ class ICRRanker(Makers):
         """Let go of the model; a later run loads it again. A ``reranker`` given stays open."""
         if not self._shared:
             self._reranker.close()
-            self._reranker = Reranker(self._reranker.config)
+            self._reranker = self._reranker.with_config()
             self._warm = False
 
     def to_dict(self) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from langchain_core.documents.compressor import BaseDocumentCompressor  # noqa: 
 from pydantic import ConfigDict, Field, PrivateAttr  # noqa: E402
 
 from icr_rag.integrations._langchain_documents import (  # noqa: E402
+    AUTO,
     RELEVANCE_SCORE,
     RERANK_ERROR,
     ranked,
@@ -79,7 +80,10 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         config: settings as an object or mapping.
         top_n: how many documents to return; None: all.
         retrieval_score_key: metadata key under which documents carry the first stage's score
-            (higher is better), for a ``fusion``. May be "relevance_score".
+            (higher is better); several: keys of several scores, which are weighed by these names.
+            "auto": "score", "_score", "similarity_score" or "similarity", if all documents have
+            the key and are in the order of its numbers. None: no score is read. May be
+            "relevance_score", which other re-rankers write, and this one.
         report_truncation: write ``"truncated": True`` into the metadata of documents of which the
             model read the beginning only, and ``"query_truncated": True`` into that of all if the
             query was cut, or ``"rerank_degraded"`` with what a ``deadline_ms`` left out.
@@ -89,7 +93,8 @@ class ICRRerank(Makers, BaseDocumentCompressor):
             is in its text into its metadata, as "passage_start" and "passage_end".
         on_ranking: called with each `icr_rag.Ranking` before documents are made of it: what it
             cost, and, where none is left, whether that is because nothing answers (``abstained``).
-        **fields: any field of `RerankerConfig` (model, layers, device, ...).
+        **fields: any field of `RerankerConfig` (model, layers, device, ...); ``embedder`` may also
+            be an ``Embeddings`` object, which is no part of the saved settings.
 
     Raises:
         ConfigError: if a setting is unknown or has a value that is not allowed.
@@ -100,8 +105,8 @@ class ICRRerank(Makers, BaseDocumentCompressor):
 
     config: RerankerConfig = Field(description="Settings of the reranker.")
     top_n: int | None = Field(default=None, ge=0, description="Documents to return; None: all.")
-    retrieval_score_key: str | None = Field(
-        default=None, description="Metadata key of the first stage's score, for a fusion."
+    retrieval_score_key: str | tuple[str, ...] | None = Field(
+        default=AUTO, description="Metadata keys of the first stage's scores; None: none are read."
     )
     report_truncation: bool = Field(
         default=False, description="Tell in the metadata that a document, or the query, was cut."
@@ -121,7 +126,7 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         *,
         config: RerankerConfig | Mapping[str, object] | None = None,
         top_n: int | None = None,
-        retrieval_score_key: str | None = None,
+        retrieval_score_key: str | Sequence[str] | None = AUTO,
         report_truncation: bool = False,
         report_answerable: bool = False,
         report_passage: bool = False,
@@ -129,7 +134,7 @@ class ICRRerank(Makers, BaseDocumentCompressor):
         **fields: object,
     ) -> None:
         ready = resolve_reranker(reranker, config, fields)
-        if ready.config.fusion == "weighted" and retrieval_score_key is None:
+        if ready.config.fusion == "weighted" and retrieval_score_key in (None, AUTO):
             raise ConfigError(
                 "fusion='weighted' needs the first stage's scores; set retrieval_score_key= to "
                 "the metadata key that holds them, or fusion='rrf', which goes by input order"
@@ -268,7 +273,7 @@ class ICRRerank(Makers, BaseDocumentCompressor):
             "documents": given,
             # The reranker takes None for its configuration's top_n.
             "top_n": len(given) if top_n is None else top_n,
-            "retrieval_scores": retrieval_scores(documents, self.retrieval_score_key),
+            "retrieval_scores": retrieval_scores(documents, self.retrieval_score_key, self.config),
         }
         if max_tokens_per_doc is not None:
             arguments["max_tokens_per_doc"] = max_tokens_per_doc

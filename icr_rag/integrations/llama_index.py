@@ -77,7 +77,8 @@ class ICRRerank(Makers, BaseNodePostprocessor):
     Making one is cheap; the model is loaded on first use. Nodes come back as new
     ``NodeWithScore`` objects, best first, with a float score (higher is better, relative to the
     query and the list); the nodes given are not changed. Images and other nodes without text of
-    their own come after all that were read, in input order. If ``on_error="passthrough"`` let a
+    their own come after all that were read, in input order. The scores that nodes come with count
+    beside the model's; ``fusion="none"`` leaves them out. If ``on_error="passthrough"`` let a
     failure through, nodes keep their order and retrieval score, with the reason in
     ``metadata["rerank_error"]``.
 
@@ -106,7 +107,9 @@ class ICRRerank(Makers, BaseNodePostprocessor):
         query_transform: applied to the query before it is read; the default takes the question
             out of what LlamaIndex's tools make of an agent's request, None leaves queries alone.
             A function, and so no part of ``to_dict``.
-        **fields: any field of `RerankerConfig` (model, layers, device, ...).
+        **fields: any field of `RerankerConfig` (model, layers, device, ...); ``embedder`` may also
+            be a ``BaseEmbedding``, such as ``Settings.embed_model``, which is no part of
+            ``to_dict``.
 
     Raises:
         ConfigError: if a setting is unknown or has a value that is not allowed.

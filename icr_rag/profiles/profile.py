@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -20,6 +20,10 @@ _MOST_BYTES = 32 * 2**20
 
 #: What `HeadWeight.reading` may be; `icr_rag.model.reading.READINGS` says what each is.
 Reading = Literal["lift", "log_mass", "max", "calibrated"]
+
+
+#: A weight of the first stage.
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Shape(BaseModel):
@@ -73,6 +77,9 @@ class Profile(BaseModel):
             the standardised attention score.
         first_stage_weight: of the standardised reciprocal rank in the given order, beside the
             standardised score; 0: the order says nothing.
+        first_stage: weights of what the first stage said: "scores", standardised, where they are
+            alike to cosines, and "order" as ``first_stage_weight``, in whose place it may stand.
+            What is not in it has no weight of its own: scores count 1 then.
         model, revision: what the profile was made on, for people.
         shape: of that model; another one is refused.
         data: what it was chosen on: names, numbers of queries and documents, labels or none.
@@ -97,6 +104,7 @@ class Profile(BaseModel):
     heads: tuple[HeadWeight, ...] = ()
     likelihood_weight: float = Field(0.0, allow_inf_nan=False)
     first_stage_weight: float = Field(0.0, ge=0, allow_inf_nan=False)
+    first_stage: dict[Literal["scores", "order"], Weight] = Field(default_factory=dict)
     model: str
     revision: str | None = None
     shape: Shape
@@ -124,6 +132,11 @@ class Profile(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Profile:
         rows = self._rows()
+        if self.first_stage_weight not in (0, self.order_weight):
+            raise ValueError(
+                f"first_stage_weight={self.first_stage_weight} and first_stage={self.first_stage} "
+                "both say what the order weighs; leave out one of them"
+            )
         if not any(row.reads_attention for row in rows):
             self._check_calibrated_only()
         elif not self.heads and self.layers is None:
@@ -169,9 +182,22 @@ class Profile(BaseModel):
                 f"a profile for scoring={self.scoring!r} needs a calibration or abstention: "
                 "it reads no heads"
             )
-        for name in ("heads", "layers", "likelihood_weight", "first_stage_weight"):
-            if getattr(self, name) != type(self).model_fields[name].default:
+        names = ("heads", "layers", "likelihood_weight", "first_stage_weight", "first_stage")
+        for name in names:
+            if getattr(self, name) != type(self).model_fields[name].get_default(
+                call_default_factory=True
+            ):
                 raise ValueError(f"{name} means nothing with scoring={self.scoring!r}")
+
+    @property
+    def order_weight(self) -> float:
+        """Weight of the first stage's order; 0: it says nothing."""
+        return self.first_stage.get("order", self.first_stage_weight)
+
+    @property
+    def scores_weight(self) -> float | None:
+        """Weight of the first stage's scores, where they are alike to cosines; None: not said."""
+        return self.first_stage.get("scores")
 
     def serves(self, framework: str, document_states: str) -> bool:
         """Whether it was made for such prompts. Setwise reads the same as listwise."""
@@ -217,7 +243,7 @@ class Profile(BaseModel):
         """
         values = self.model_dump(mode="json")
         # As files were before there were these, so that those who do not use them see no change.
-        for name in ("likelihood", "held_out", "calibration", "abstention"):
+        for name in ("likelihood", "first_stage", "held_out", "calibration", "abstention"):
             if not values[name]:
                 del values[name]
         text = json.dumps(values, indent=1, ensure_ascii=False)

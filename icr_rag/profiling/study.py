@@ -12,7 +12,7 @@ import numpy as np
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import InputError
 from icr_rag.evaluation.environment import versions
-from icr_rag.frameworks.combine import FIRST_STAGE_WEIGHT
+from icr_rag.frameworks.evidence import FIRST_STAGE_WEIGHT
 from icr_rag.profiles import HeadWeight, HeldOut, Profile, Shape
 from icr_rag.profiles.shipped import WINDOW_WIDTH
 from icr_rag.profiling.crossval import (

@@ -35,6 +35,7 @@ class AttentionScorer(Scorer):
         self.selection = select_heads(config, engine.text_config)
         self.layers = self.selection.layers
         self.first_stage_weight = self.selection.first_stage_weight
+        self.scores_weight = self.selection.scores_weight
         self.weigh: HeadScores | None = None
         if self.selection.weights is not None:
             heads = engine.text_config.num_attention_heads

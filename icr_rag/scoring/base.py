@@ -80,7 +80,9 @@ class Scorer:
     Attributes:
         prompts: its prompts.
         layers: the layers whose attention is read, ascending; empty where none is.
-        first_stage_weight: of the first stage beside its scores, as its profile has it; 0: none.
+        first_stage_weight: of the first stage's order beside its scores, as its profile has it; 0:
+            none.
+        scores_weight: of the first stage's scores likewise; None: the profile does not say.
         together: how many documents must fit in one prompt.
         reason: why this way of scoring, as a clause.
         judge: what its absolute scores mean; None: scores are relative to the list.
@@ -92,6 +94,7 @@ class Scorer:
 
     prompts: Prompts
     first_stage_weight: float = 0.0
+    scores_weight: float | None = None
     together: int = 1
     reason: str = ""
     judge: Judge | None = None

@@ -22,7 +22,9 @@ class Selection:
         heads: layer -> heads read, None for all of that layer.
         weights: weighted readings; None for ICR's own sum over all that is read.
         likelihood_weight: of the query likelihood in mixed scoring, beside attention's 1.
-        first_stage_weight: of the first stage beside the score's 1, as the profile has it; 0: none.
+        first_stage_weight: of the first stage's order beside the score's 1, as the profile has it;
+            0: none.
+        scores_weight: of the first stage's scores likewise; None: it does not say.
         source: where the selection comes from, as a clause.
     """
 
@@ -33,6 +35,7 @@ class Selection:
     source: str
     likelihood_weight: float = 0.0
     first_stage_weight: float = 0.0
+    scores_weight: float | None = None
 
     @property
     def readings(self) -> frozenset[str]:
@@ -100,7 +103,8 @@ def select_heads(config: RerankerConfig, text_config: Any) -> Selection:
     return replace(
         found,
         likelihood_weight=profile.likelihood_weight,
-        first_stage_weight=profile.first_stage_weight,
+        first_stage_weight=profile.order_weight,
+        scores_weight=profile.scores_weight,
     )
 
 
@@ -192,7 +196,8 @@ def _of_weights(framework: str, profile: Profile, source: str) -> Selection:
         profile.heads,
         source,
         profile.likelihood_weight,
-        profile.first_stage_weight,
+        profile.order_weight,
+        profile.scores_weight,
     )
 
 

@@ -59,7 +59,10 @@ def test_meta_fields_are_read_and_documents_without_text_come_last(tiny_reranker
     ranker = ICRRanker(tiny_reranker, meta_fields_to_embed=["i", "none"])
     documents = [Document(content=None, meta={"i": 9}), *make_documents()]
     found = ranker.run(QUERY, documents)["documents"]
-    expected = tiny_reranker.rank(QUERY, [f"{i}\n{text}" for i, text in enumerate(TEXTS)])
+    texts = [f"{i}\n{text}" for i, text in enumerate(TEXTS)]
+    # The one without text came without a score, too.
+    scores = [document.score for document in make_documents()]
+    expected = tiny_reranker.rank(QUERY, texts, retrieval_scores=scores)
     assert [d.score for d in found[:4]] == [hit.score for hit in expected]
     assert found[-1].content is None
 

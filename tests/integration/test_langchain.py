@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
 from langchain_parts import QUERY, TEXTS, BrokenReranker, make_documents
 from tiny import byte_tokenizer, tiny_model
 
 from icr_rag import Reranker, RerankerConfig
 from icr_rag.errors import ConfigError, InputError, ModelLoadError
+from icr_rag.integrations._langchain_documents import SCORE_KEYS
 from icr_rag.integrations.langchain import ICRRerank
 
 
@@ -144,21 +146,127 @@ def test_a_fusion_reads_the_first_stages_scores_from_metadata(key):
         adapter.compress_documents(documents, QUERY)
 
 
-def test_scores_in_metadata_are_looked_at_where_a_fusion_may_use_them(tiny_reranker, own_records):
+def with_metadata(**columns):
     documents = make_documents()
-    for place, document in enumerate(documents):
-        document.metadata["score"] = 1.0 - place
-    plain = ICRRerank(tiny_reranker).rerank(documents, QUERY)
-    # How they count, only the engine knows.
-    auto = ICRRerank(tiny_reranker, retrieval_score_key="score").rerank(documents, QUERY)
-    scores = [document.metadata["score"] for document in documents]
-    wanted = tiny_reranker.rank(QUERY, TEXTS, retrieval_scores=scores)
-    assert [hit["relevance_score"] for hit in auto] == [hit.score for hit in wanted]
-    assert auto != plain
+    for name, values in columns.items():
+        for document, value in zip(documents, values, strict=True):
+            document.metadata[name] = value
+    return documents
+
+
+def shown(hits):
+    return [(hit["index"], hit["relevance_score"]) for hit in hits]
+
+
+def wanted(reranker, scores):
+    return [(hit.index, hit.score) for hit in reranker.rank(QUERY, TEXTS, retrieval_scores=scores)]
+
+
+FALLING = [0.9, 0.8, 0.8, 0.1]
+
+
+@pytest.mark.parametrize("key", SCORE_KEYS)
+def test_scores_that_documents_are_in_the_order_of_count_by_default(
+    key, tiny_reranker, own_records
+):
+    documents = with_metadata(**{key: FALLING})
+    found = ICRRerank(tiny_reranker).rerank(documents, QUERY)
+    assert shown(found) == wanted(tiny_reranker, FALLING)
+    assert shown(found) != wanted(tiny_reranker, None)
+    named = ICRRerank(tiny_reranker, retrieval_score_key=key)
+    assert named.rerank(documents, QUERY) == found
+    # Distances rise; what is no first stage's score has another order, or is no number.
+    for other in (
+        FALLING[::-1], [0.1, 0.9, 0.2, 0.3], [0.9, 0.8, 0.7, None], ["HIGH", "LOW", "LOW", "LOW"],
+        [0.9, 0.8, 0.7, float("nan")], [1, 1, 1, 1], [True, True, False, False],
+    ):  # fmt: skip
+        hits = ICRRerank(tiny_reranker).rerank(with_metadata(**{key: other}), QUERY)
+        assert shown(hits) == wanted(tiny_reranker, None), other
     assert own_records() == []
+
+
+def test_what_an_earlier_reranker_wrote_counts_only_where_it_is_asked_for(tiny_reranker):
+    first = ICRRerank(tiny_reranker).compress_documents(make_documents(), QUERY)
+    scores = [document.metadata["relevance_score"] for document in first]
+    assert scores == sorted(scores, reverse=True)
+    texts = [document.page_content for document in first]
+    plain = ICRRerank(tiny_reranker).rerank(first, QUERY)
+    asked = ICRRerank(tiny_reranker, retrieval_score_key="relevance_score").rerank(first, QUERY)
+    for found, counted in ((plain, None), (asked, scores)):
+        ranking = tiny_reranker.rank(QUERY, texts, retrieval_scores=counted)
+        assert shown(found) == [(hit.index, hit.score) for hit in ranking]
+    assert shown(plain) != shown(asked)
+
+
+def test_scores_that_do_not_count_are_not_looked_at(tiny_reranker):
+    documents = with_metadata(score=FALLING)
+    plain = wanted(tiny_reranker, None)
+    for adapter in (
+        ICRRerank(tiny_reranker, retrieval_score_key=None),
+        ICRRerank(tiny_reranker.with_config(fusion="none")),
+        ICRRerank(tiny_reranker.with_config(fusion="none"), retrieval_score_key="score"),
+        ICRRerank(tiny_reranker.with_config(fusion="none"), retrieval_score_key=("a", "score")),
+    ):
+        assert shown(adapter.rerank(documents, QUERY)) == plain
+    # Not even where there could be none: metadata that is no mapping.
+    odd = [{"text": text, "metadata": 5} for text in TEXTS]
     none = ICRRerank(tiny_reranker.with_config(fusion="none"), retrieval_score_key="score")
-    del documents[1].metadata["score"]
-    assert none.rerank(documents, QUERY) == plain
+    assert shown(none.rerank(odd, QUERY)) == plain
+    assert shown(ICRRerank(tiny_reranker).rerank(odd, QUERY)) == plain
+    with pytest.raises(InputError, match="metadata of type int"):
+        ICRRerank(tiny_reranker, retrieval_score_key="score").rerank(odd, QUERY)
+
+
+def test_several_scores_are_weighed_by_their_names(tiny_reranker):
+    sparse = [1.5, 12.0, None, 3.0]
+    documents = with_metadata(dense=FALLING, sparse=sparse)
+    told = []
+    adapter = ICRRerank(
+        tiny_reranker, retrieval_score_key=["dense", "sparse"], on_ranking=told.append
+    )
+    assert adapter.retrieval_score_key == ("dense", "sparse")
+    both = {"dense": FALLING, "sparse": sparse}
+    assert shown(adapter.rerank(documents, QUERY)) == wanted(tiny_reranker, both)
+    assert told[0].usage.fused == {"model": 1.0, "dense": 1.0, "order of sparse": 0.3}
+    assert shown(adapter.rerank(make_documents(), QUERY)) == wanted(tiny_reranker, None)
+
+
+class Lengths(Embeddings):
+    """Embeds how long a text is."""
+
+    def embed_query(self, text):
+        return [30.0, 60.0]
+
+    def embed_documents(self, texts):
+        return [[float(len(text)), 50.0] for text in texts]
+
+
+def test_an_embeddings_object_scores_what_came_without_scores(tiny_reranker, tmp_path):
+    embedder = Lengths()
+    told = []
+    engine = tiny_reranker.with_config(embedder=embedder)
+    adapter = ICRRerank(engine, on_ranking=told.append)
+    found = adapter.compress_documents(make_documents(), QUERY)
+    assert told[0].usage.fused == {"model": 1.0, "embedder": 1.0}
+    assert [d.metadata["relevance_score"] for d in found] == [
+        hit.score for hit in engine.rank(QUERY, TEXTS)
+    ]
+    asyncio.run(adapter.acompress_documents(make_documents(), QUERY))
+    assert told[1].scores == told[0].scores
+    # As a keyword of every way to make one.
+    path = tmp_path / "settings.yaml"
+    path.write_text("layers: 1-2\n", encoding="utf-8")
+    for made in (
+        ICRRerank(embedder=embedder, layers=(1, 2)),
+        ICRRerank(config={"layers": (1, 2)}, embedder=embedder),
+        ICRRerank.from_config(path, embedder=embedder),
+        ICRRerank.from_llm(tiny_model("llama"), tokenizer=byte_tokenizer(), embedder=embedder),
+    ):
+        assert made.config.embedder is None
+        assert made.reranker._embedder.given is embedder
+    assert ICRRerank(embedder="a name").config.embedder == "a name"
+    with pytest.raises(ConfigError, match="embedder=5 is no embedding model"):
+        ICRRerank(embedder=5)
 
 
 def test_a_fusion_by_ranks_needs_no_scores():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 
 import pytest
 from hypothesis import given, settings
@@ -39,6 +40,41 @@ def test_metadata_mode_decides_what_is_read(tiny_reranker):
     assert [node.score for node in result] == [
         hit.score for hit in tiny_reranker.rank(QUERY, TEXTS, retrieval_scores=scores)
     ]
+
+
+def test_nodes_scores_count_by_default_and_one_that_lacks_favours_nobody(tiny_reranker):
+    told = []
+    nodes = [*make_nodes(), NodeWithScore(node=ImageNode(image_url="http://x/y.png"))]
+    nodes[1] = NodeWithScore(node=nodes[1].node)
+    adapter = ICRRerank(tiny_reranker, metadata_mode=MetadataMode.NONE, on_ranking=told.append)
+    result = adapter.postprocess_nodes(nodes, query_str=QUERY)
+    scores = [node.score for node in nodes[:4]]
+    wanted = tiny_reranker.rank(QUERY, TEXTS, retrieval_scores=scores)
+    assert [node.score for node in result[:4]] == [hit.score for hit in wanted]
+    assert told[0].usage.fused == {"model": 1.0, "scores": 1.0}
+    plain = ICRRerank(tiny_reranker.with_config(fusion="none"), on_ranking=told.append)
+    plain.postprocess_nodes(nodes, query_str=QUERY)
+    assert told[1].usage.fused == {}
+
+
+def test_an_embedding_model_scores_nodes_without_scores(tiny_reranker):
+    told = []
+    nodes = [NodeWithScore(node=scored.node) for scored in make_nodes()]
+
+    class Lengths(MockEmbedding):
+        def _get_text_embedding(self, text):
+            return [float(len(text)), 50.0]
+
+        _get_query_embedding = _get_text_embedding
+
+    engine = tiny_reranker.with_config(embedder=Lengths(embed_dim=2))
+    adapter = ICRRerank(engine, on_ranking=told.append)
+    adapter.postprocess_nodes(nodes, query_str=QUERY)
+    assert told[0].usage.fused == {"model": 1.0, "embedder": 1.0}
+    made = ICRRerank(embedder=MockEmbedding(embed_dim=2), layers=(1, 2))
+    again = pickle.loads(pickle.dumps(made))
+    assert isinstance(again.reranker._embedder.given, MockEmbedding)
+    assert made.to_dict()["config"]["embedder"] is None
 
 
 @settings(max_examples=25)
@@ -111,6 +147,7 @@ def test_real_weights_put_the_answer_first():
         "Paris is the capital of France and lies on the Seine.",
         "Bread dough rises because yeast makes carbon dioxide.",
     ]
-    adapter = ICRRerank(model="smollm2-135m", dtype="float32", top_n=1)
+    # The scores of these nodes say nothing.
+    adapter = ICRRerank(model="smollm2-135m", dtype="float32", top_n=1, fusion="none")
     result = adapter.postprocess_nodes(make_nodes(texts), query_str="What is France's capital?")
     assert [node.node.node_id for node in result] == ["n1"]
