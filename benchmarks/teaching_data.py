@@ -8,11 +8,15 @@ takes from documentation. Labels of scifact's odd ids, theoremqa and xquadr-de a
     python benchmarks/teaching_data.py DATA TEXTS --out readings --reading mixed
 
 reads every head of every layer for all of them and keeps it; interrupted, the same command goes on.
+``--reading peers`` writes what others say of all pairs: the cosine of all-MiniLM-L6-v2
+(MiniLM.jsonl), a stand-in for the scores of a dense first stage or of any service, and
+1 / (rank + 10) in BM25's order (BM25.jsonl).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 import warnings
 from collections.abc import Sequence
@@ -20,13 +24,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from absolute import minilm
+
 from icr_rag import Reranker, RerankerConfig
 from icr_rag.evaluation.datasets import load_beir
 from icr_rag.evaluation.grid_config import QuerySubset
 from icr_rag.evaluation.grid_data import choose_queries, only_run
 from icr_rag.evaluation.runs import read_run
 from icr_rag.profiling.collect import profiling_config
-from icr_rag.profiling.resume import Task, collect_or_resume
+from icr_rag.profiling.resume import Task, collect_or_resume, read_order
 from icr_rag.profiling.samples import Sample
 
 #: Ways of reading, and their settings. "mixed" has the likelihoods, of the same pass.
@@ -36,6 +42,10 @@ READINGS: dict[str, dict[str, Any]] = {
     "blind": {"scoring": "attention", "framework": "listwise", "document_states": "blind"},
     "joint": {"scoring": "attention", "framework": "listwise"},
 }
+#: Written beside them.
+PEERS = "peers"
+#: Of the rank in BM25's order, as the library counts it.
+OFFSET = 10
 
 
 @dataclass(frozen=True)
@@ -107,12 +117,33 @@ def read(config: RerankerConfig, reading: str, tasks: Sequence[Task], out: Path)
         return collect_or_resume(reranker, tasks, out / f"{reading}.npz", progress=show)
 
 
+def write_peers(tasks: Sequence[Task], out: Path) -> None:
+    """A line of "query_id", "doc_id" and "score" for each pair, in a file each."""
+    rows: dict[str, list[dict[str, str | float]]] = {"MiniLM": [], "BM25": []}
+    for task in tasks:
+        score = minilm(task.dataset.documents)
+        for query in task.queries:
+            names = read_order(task, query)
+            cosines = score(query, task.dataset.queries[query], names).tolist()
+            order = list(task.candidates[query])
+            places = [1 / (order.index(name) + 1 + OFFSET) for name in names]
+            for label, found in (("MiniLM", cosines), ("BM25", places)):
+                rows[label] += [
+                    {"query_id": query, "doc_id": name, "score": round(value, 6)}
+                    for name, value in zip(names, found, strict=True)
+                ]
+    for label, lines in rows.items():
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (out / f"{label}.jsonl").write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="folder of scifact, theoremqa, xquadr-de")
     parser.add_argument("texts", type=Path, help="what benchmarks/teaching_texts.py wrote")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--reading", nargs="+", choices=READINGS, default=list(READINGS))
+    parser.add_argument("--reading", nargs="+", choices=[*READINGS, PEERS],
+                        default=[*READINGS, PEERS])  # fmt: skip
     parser.add_argument("--queries", type=int, default=60, help="most of each part")
     parser.add_argument("--depth", type=int, default=20)
     parser.add_argument("--model", default="smollm2-135m")
@@ -127,6 +158,9 @@ def main() -> None:
         max_document_tokens=arguments.max_document_tokens,
     )
     tasks = domains(arguments.data, arguments.texts, arguments.queries, arguments.depth)
+    if PEERS in arguments.reading:
+        write_peers(tasks, arguments.out)
+        arguments.reading.remove(PEERS)
     # A few of each part first, so that an interruption leaves something of all.
     for count in (5, 20, arguments.queries):
         part = [replace(task, queries=task.queries[:count]) for task in tasks]

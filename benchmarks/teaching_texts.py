@@ -22,6 +22,8 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
+import importlib
+import inspect
 import json
 import random
 import re
@@ -34,7 +36,8 @@ from pathlib import Path
 
 import bm25s
 from bs4 import BeautifulSoup, Tag, XMLParsedAsHTMLWarning
-from make_profile import docstrings
+
+from icr_rag import Document
 
 FAQ = ("de", "en", "fr", "it", "ja", "nl", "ru", "zh-cn")
 REFERENCE = ("de", "en", "es", "fr", "it", "ja", "pt", "zh-cn")
@@ -44,7 +47,18 @@ PACKAGES = (
     ["debian-faq", "perl-doc", "git-doc", "debian-handbook", "manpages", "manpages-dev"]
     + [f"debian-faq-{language}" for language in FAQ if language != "en"]
     + [f"debian-reference-{language}" for language in REFERENCE]
-    + [f"manpages-{language}" for language in ["de", "es", "fr", "it", "ja", "pl", "pt-br", "ru", "zh"]]
+    + [
+        f"manpages-{language}"
+        for language in ["de", "es", "fr", "it", "ja", "pl", "pt-br", "ru", "zh"]
+    ]
+)
+MODULES = (
+    "argparse asyncio collections concurrent.futures contextlib csv datetime decimal difflib email "
+    "fractions functools heapq html http inspect ipaddress itertools json logging multiprocessing "
+    "numpy numpy.fft numpy.linalg numpy.ma numpy.random os pathlib pickle random re shutil socket "
+    "sqlite3 statistics string subprocess tempfile textwrap threading time torch "
+    "torch.distributions torch.nn torch.nn.functional torch.optim torch.utils.data typing unittest "
+    "urllib.parse urllib.request uuid zipfile"
 )
 #: Scripts that put no space between words: each pair of characters is a term.
 _UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
@@ -180,6 +194,27 @@ def reference(root: Path) -> Iterator[Pair]:
             rest = " ".join(cut[:place] + cut[place + 1 :])
             if number % 2 and len(cut) > 3 and cut[place] not in rest:
                 yield Pair(cut[place], rest, language, f"{origin}, sentences")
+
+
+def docstrings() -> dict[str, Document]:
+    """Summary lines as titles, with at least 50 words behind them."""
+    found: dict[str, Document] = {}
+    titles = set()
+    for name in MODULES.split():
+        module = importlib.import_module(name)
+        for member in sorted(vars(module)):
+            if member.startswith("_"):
+                continue
+            text = inspect.getdoc(getattr(module, member, None)) or ""
+            first, _, rest = text.partition("\n\n")
+            if text.startswith(member) or "(" in first.split(" ")[0]:
+                # A signature stands before the summary.
+                first, _, rest = rest.partition("\n\n")
+            title, body = " ".join(first.split()), " ".join(rest.split())
+            if 5 <= len(title.split()) <= 40 and len(body.split()) > 50 and title not in titles:
+                titles.add(title)
+                found[f"{name}.{member}"] = Document(body, title)
+    return found
 
 
 def code(_: Path) -> Iterator[Pair]:

@@ -10,11 +10,15 @@ Knows nothing of models; the clock is given.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
 
 #: Seconds since some moment, never going back.
 Clock = Callable[[], float]
@@ -23,16 +27,20 @@ Clock = Callable[[], float]
 _MARGIN, _MOST_MARGIN = 0.05, 0.005
 #: Of the time that is left, what one piece of work may take where its size can be chosen.
 _SHARE = 0.25
-#: How fast an estimate comes down: where less is measured, this share of the difference.
-_DOWN = 0.3
-#: Where it keeps work from being begun, to this share: measured fewer times than often, or often.
-_DOUBT_FIRST, _DOUBT, _OFTEN = 0.7, 0.95, 3
-#: How the fewest seconds that were seen are forgotten meanwhile.
-_FORGET = 0.99
-#: A size from which one that is more powers of two larger cannot be told.
-_FAR = 2
-#: Of a much larger step's time, what even the smallest takes.
-_FIXED = 1 / 64
+#: How much longer a part may take for its amount than the whole.
+_DEARER = 1.5
+#: Of the time that is left, what a shortened list is meant to take: one that is not finished would
+#: be lost, and in small passes it takes longer.
+_PLANNED = 0.8
+#: How many steps of a size are remembered, and as which share of them an estimate is.
+_LATEST, _OFTEN_ENOUGH = 16, 0.8
+#: How much longer larger steps may take for their amount than smaller ones.
+_STEEP = 2.0
+#: Where an estimate keeps work from being begun, to this share: measured fewer times than often, or
+#: often; and again the first where it was so doubted that it is far from what was measured.
+_DOUBT_FIRST, _DOUBT, _OFTEN, _BELIEVED = 0.7, 0.97, 3, 0.5
+#: Of the smallest step that was measured, what an even smaller one takes in any case.
+_FIXED = 1 / 8
 
 
 class OutOfTime(Exception):
@@ -97,21 +105,34 @@ def begun(
 
 @dataclass(frozen=True)
 class _Measured:
-    """Of steps of about one size: the last amount, seconds as estimated, the fewest seen, and how
-    often it was measured."""
+    """Steps of about one size.
 
-    amount: int
-    seconds: float
-    fewest: float
-    times: int = 1
+    Attributes:
+        latest: amounts and seconds of the latest ones.
+        belief: by what their seconds are multiplied; below 1 where they kept work from being begun.
+    """
+
+    latest: tuple[tuple[int, float], ...]
+    belief: float = 1.0
+
+    @cached_property
+    def amount(self) -> float:
+        """The mean."""
+        return sum(amount for amount, _ in self.latest) / len(self.latest)
+
+    @cached_property
+    def seconds(self) -> float:
+        """That a step of the mean amount takes, as `_OFTEN_ENOUGH` of them did."""
+        paces = sorted(seconds / amount for amount, seconds in self.latest)
+        return self.amount * paces[math.ceil(_OFTEN_ENOUGH * len(paces)) - 1]
 
 
 class Pace:
-    """How long steps of each kind took, by their size: by powers of two.
+    """How long steps of each kind took, by their size: the latest few of each half power of two.
 
-    Estimates are careful: they rise at once and come down slowly. For a size that was never seen,
-    they grow with the amount from the next smaller one, unless that is much smaller, and shrink
-    less than with it from the next larger one: a part of what a step costs is the same for all.
+    An estimate is what most of the latest steps of its size took. Between two sizes it lies on a
+    line, beyond the largest on the line that the largest two give, and below the smallest it
+    shrinks less than with the amount: a part of what a step costs is the same for all.
 
     Safe under threads without a lock, which a forked process could find held for ever: entries are
     replaced as a whole, and where two threads do so at once, one measurement is lost.
@@ -123,57 +144,77 @@ class Pace:
     def note(self, kind: Hashable, amount: int, seconds: float) -> None:
         """A step of ``amount`` took so long."""
         sizes = self._kinds.setdefault(kind, {})
-        size = amount.bit_length()
-        known = sizes.get(size)
-        if known is None:
-            sizes[size] = _Measured(amount, seconds, seconds)
-            return
-        # As if both had been of the same amount.
-        before = known.seconds * max(1.0, amount / known.amount)
-        careful = max(seconds, before + _DOWN * (seconds - before))
-        sizes[size] = _Measured(amount, careful, min(known.fewest, seconds), known.times + 1)
+        size = _size(amount)
+        latest = sizes[size].latest[1 - _LATEST :] if size in sizes else ()
+        sizes[size] = _Measured((*latest, (max(1, amount), seconds)))
 
     def expect(self, kind: Hashable, amount: int) -> float | None:
-        """Seconds that a step of ``amount`` may take; None if nothing like it was measured."""
-        smaller, larger = self._around(kind, amount)
-        found = []
-        if larger is not None:
-            ratio = amount / larger.amount
-            found.append(larger.seconds * max(ratio, min(1.0, 2 * ratio + _FIXED)))
-        if smaller is not None and amount.bit_length() - smaller.amount.bit_length() <= _FAR:
-            found.append(smaller.seconds * amount / smaller.amount)
-        if not found:
-            return None
-        return min(found) if smaller is None else max(min(found), smaller.seconds)
+        """Seconds that a step of ``amount`` may take; None if nothing of its kind was measured."""
+        sizes = dict(self._kinds.get(kind, {}))
+        known = [sizes[size] for size in sorted(sizes)]
+        # What was slow, as first steps are, is known to be faster where more was ...
+        fastest = [*accumulate((own.seconds for own in reversed(known)), min)][::-1]
+        points: list[tuple[float, float]] = []
+        for own, seconds in zip(known, fastest, strict=True):
+            seconds *= own.belief
+            if points:
+                # ... or where less was, by far.
+                before, low = points[-1]
+                seconds = min(seconds, _STEEP * low * own.amount / before)
+            points.append((own.amount, seconds))
+        return _on_line(points, max(1, amount)) if points else None
 
     def doubt(self, kind: Hashable, amount: int) -> None:
         """Lower an estimate that kept work from being begun, so that it is tried again some time.
 
         Else one slow moment, as the first one often is, would keep it from being tried for ever.
-        Quickly if it was hardly measured; later not below what was seen, or very slowly.
+        Quickly if it was hardly measured, or in vain for long. What is measured anew is believed.
         """
-        for known in self._around(kind, amount):
-            if known is None:
-                continue
-            fewest = known.fewest * _FORGET
-            lower = known.seconds * (_DOUBT_FIRST if known.times < _OFTEN else _DOUBT)
-            if known.times >= _OFTEN:
-                lower = max(lower, fewest)
-            changed = replace(known, seconds=lower, fewest=fewest)
-            self._kinds[kind][known.amount.bit_length()] = changed
+        sizes = self._kinds.get(kind, {})
+        for size in _around(tuple(sizes), _size(amount)):
+            known = sizes[size]
+            few = len(known.latest) < _OFTEN
+            share = _DOUBT_FIRST if few or known.belief < _BELIEVED else _DOUBT
+            sizes[size] = replace(known, belief=known.belief * share)
 
-    def _around(self, kind: Hashable, amount: int) -> tuple[_Measured | None, _Measured | None]:
-        """What was measured of the next smaller size, and of this one or the next larger one."""
-        sizes = dict(self._kinds.get(kind, {}))
-        size = amount.bit_length()
-        if size in sizes:
-            return None, sizes[size]
-        smaller = [other for other in sizes if other < size]
-        larger = [other for other in sizes if other > size]
-        return (
-            sizes[max(smaller)] if smaller else None,
-            sizes[min(larger)] if larger else None,
-        )
+    def trust(self, kind: Hashable, amount: int) -> None:
+        """Believe an estimate again: work was begun against it, and did not end in time."""
+        sizes = self._kinds.get(kind, {})
+        for size in _around(tuple(sizes), _size(amount)):
+            sizes[size] = replace(sizes[size], belief=1.0)
+
+
+def _size(amount: int) -> int:
+    """Amounts of one size differ by a factor of 1.4 at most."""
+    return round(2 * math.log2(max(1, amount)))
+
+
+def _around(sizes: Sequence[int], size: int) -> list[int]:
+    """This size, or the next smaller and the next larger one, of those that there are."""
+    if size in sizes:
+        return [size]
+    near = max((own for own in sizes if own < size), default=None)
+    far = min((own for own in sizes if own > size), default=None)
+    return [own for own in (near, far) if own is not None]
+
+
+def _on_line(points: Sequence[tuple[float, float]], amount: float) -> float:
+    """Seconds at an amount, by those of other amounts, ascending."""
+    place = bisect_left(points, (amount, 0.0))
+    if 0 < place < len(points):
+        (before, low), (after, high) = points[place - 1], points[place]
+        return low + (high - low) * (amount - before) / (after - before)
+    nearest, seconds = points[0] if place == 0 else points[-1]
+    plain = seconds * amount / nearest
+    line = plain
+    if len(points) > 1:
+        (before, low), (after, high) = points[:2] if place == 0 else points[-2:]
+        line = seconds + (high - low) * (amount - nearest) / (after - before)
+    if place == 0:
+        # At least by its share of the amount, and a part that is the same for all.
+        return min(seconds, max(line, plain, _FIXED * seconds + (1 - _FIXED) * plain))
+    # Two that were measured in unlike moments may give any line.
+    return max(seconds, line, 0.5 * plain)
 
 
 @dataclass
@@ -185,12 +226,14 @@ class Timing:
         deadline: None: it has none, and is measured for those that have.
         clock: what time is read from.
         done: amount of finished steps of the innermost kind, to tell what was done of an outer one.
+        apart: seconds of steps that outer ones do not count.
     """
 
     pace: Pace
     deadline: Deadline | None = None
     clock: Clock = time.perf_counter
     done: int = 0
+    apart: float = 0.0
 
 
 _current: ContextVar[Timing | None] = ContextVar("icr_rag_timing", default=None)
@@ -213,13 +256,23 @@ def deadline() -> Deadline | None:
 
 
 @contextmanager
-def step(kind: Hashable, amount: int, *, inner: bool = False) -> Iterator[None]:
+def step(
+    kind: Hashable,
+    amount: int,
+    *,
+    inner: bool = False,
+    apart: bool = False,
+    with_apart: bool = False,
+) -> Iterator[None]:
     """One piece of work, measured; under a deadline it is begun only if it should end in time.
 
     Args:
         kind: work of one kind costs more the more there is of it.
         amount: how much there is; tokens, mostly.
         inner: whether it may be a part of another step, of about the same unit.
+        apart: whether it may be in another step by chance, which is measured without it: what is
+            done once, such as encoding, says nothing of how long the same takes again.
+        with_apart: whether such steps count in this one.
 
     Raises:
         OutOfTime: if it would end too late, or if a step inside it would.
@@ -229,17 +282,27 @@ def step(kind: Hashable, amount: int, *, inner: bool = False) -> Iterator[None]:
         yield
         return
     check(kind, amount)
-    started, before = timing.clock(), timing.done
+    started, before, aside = timing.clock(), timing.done, timing.apart
+
+    def took() -> float:
+        own = timing.clock() - started
+        return own if with_apart else own - (timing.apart - aside)
+
     try:
         yield
     except OutOfTime:
         # What was done until then tells how long the whole takes.
-        if timing.done > before and not inner:
-            timing.pace.note(kind, timing.done - before, timing.clock() - started)
+        if not inner:
+            timing.pace.trust(kind, amount)
+            if timing.done > before:
+                timing.pace.note(kind, timing.done - before, took())
         raise
-    timing.pace.note(kind, amount, timing.clock() - started)
+    timing.pace.note(kind, amount, took())
     if inner:
         timing.done += amount
+    if apart:
+        timing.done = before
+        timing.apart = aside + timing.clock() - started
 
 
 def check(kind: Hashable, amount: int) -> None:
@@ -256,17 +319,31 @@ def check(kind: Hashable, amount: int) -> None:
         raise OutOfTime
 
 
-def enough(kind: Hashable, amounts: Iterable[int]) -> bool:
-    """Whether there is time for all of these steps; true where nothing is known of them."""
+def most(kind: Hashable, count: int, steps: Callable[[int], Iterable[int]]) -> int:
+    """How many of the first ``count`` items there is time for; at least 1, and all where nothing is
+    known of what they take.
+
+    Args:
+        steps: amounts of the steps that so many items take.
+    """
     timing = _current.get()
     if timing is None or timing.deadline is None:
-        return True
-    given = list(amounts)
-    if sum(expected(kind, amount) for amount in given) <= timing.deadline.left:
-        return True
-    for amount in given:
-        timing.pace.doubt(kind, amount)
-    return False
+        return count
+    left, pace = timing.deadline.left, timing.pace
+
+    def fits(fewer: int, share: float = _PLANNED) -> bool:
+        return sum(pace.expect(kind, amount) or 0.0 for amount in steps(fewer)) <= share * left
+
+    if count < 2 or fits(count, 1.0):
+        return count
+    good, bad = 1, count
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        good, bad = (middle, bad) if fits(middle) else (good, middle)
+    # Only the whole: of what fits it is learned anyway.
+    for amount in {*steps(count)}:
+        pace.doubt(kind, amount)
+    return good
 
 
 def expected(kind: Hashable, amount: int) -> float:
@@ -277,7 +354,8 @@ def expected(kind: Hashable, amount: int) -> float:
 
 def in_parts(kind: Hashable, most: int, unknown: int) -> int:
     """The largest amount of work to begin at once: under a deadline a part of what there is time
-    for, so that little is lost where it is misjudged.
+    for, so that little is lost where it is misjudged; not so small that most of it is what any part
+    takes.
 
     Args:
         most: without a deadline.
@@ -286,13 +364,15 @@ def in_parts(kind: Hashable, most: int, unknown: int) -> int:
     timing = _current.get()
     if timing is None or timing.deadline is None:
         return most
-    room = _SHARE * max(0.0, timing.deadline.left)
-    amount = most
-    while amount > 1:
-        seconds = timing.pace.expect(kind, amount)
-        if seconds is None and amount <= unknown:
+    left, pace = max(0.0, timing.deadline.left), timing.pace
+    whole = pace.expect(kind, most)
+    if whole is None:
+        return min(most, unknown)
+    amount, seconds = most, whole
+    while amount > 1 and seconds > _SHARE * left:
+        smaller = min(amount - 1, 3 * amount // 4)
+        fewer = pace.expect(kind, smaller) or 0.0
+        if seconds <= _PLANNED * left and fewer / smaller > _DEARER * whole / most:
             break
-        if seconds is not None and seconds <= room:
-            break
-        amount //= 2
+        amount, seconds = smaller, fewer
     return amount

@@ -351,7 +351,7 @@ class Reranker:
         documents = check_documents(["One document.", "Another document."])
         scores = [1.0, 0.0] if self.config.fusion == "weighted" else None
         # Not `rank`, which may let a failure through.
-        self._score(Request("warm-up", documents, retrieval_scores=scores))
+        self._score(Request("warm-up", documents, None, scores, clock=self._clock))
         return self
 
     def close(self) -> None:

@@ -8,10 +8,11 @@ from functools import cached_property
 from icr_rag.deadline import step
 from icr_rag.errors import ConfigError
 from icr_rag.frameworks.listwise import rank_listwise
-from icr_rag.frameworks.pairwise import rank_pairwise
+from icr_rag.frameworks.pairwise import Prefer, rank_pairwise
 from icr_rag.frameworks.pointwise import rank_pointwise
 from icr_rag.frameworks.result import WindowedScores
 from icr_rag.frameworks.setwise import rank_setwise
+from icr_rag.frameworks.sorting import Pick
 from icr_rag.scoring.base import (
     Cost,
     Ids,
@@ -22,8 +23,9 @@ from icr_rag.scoring.base import (
     Setwise,
 )
 
-#: What is measured of a window; it costs more the more tokens there are in it.
-WINDOW = "window"
+#: What is measured, of calls without a deadline too, for those that have one: windows, and sets or
+#: pairs that are asked about together. Each costs more the more tokens there are in it.
+WINDOW, SETS = "window", "sets"
 
 
 class Call:
@@ -88,9 +90,13 @@ class Call:
 
     def setwise(self, few: Setwise) -> WindowedScores:
         """By the best of a few, again and again."""
+        return self.sorted_sets(self.count, lambda sets: self.pick(few, sets))
+
+    def sorted_sets(self, count: int, pick: Pick) -> WindowedScores:
+        """The first documents, sorted by what is picked."""
         return rank_setwise(
-            self.count,
-            lambda sets: self.pick(few, sets),
+            count,
+            pick,
             set_size=self.config.set_size,
             sort=self.config.sort,
             top=self.config.sort_top,
@@ -98,9 +104,13 @@ class Call:
 
     def pairwise(self, two: Pairwise) -> WindowedScores:
         """By comparisons of two."""
+        return self.sorted_pairs(self.count, lambda pairs: self.prefer(two, pairs))
+
+    def sorted_pairs(self, count: int, prefer: Prefer) -> WindowedScores:
+        """The first documents, sorted by what is preferred."""
         return rank_pairwise(
-            self.count,
-            lambda pairs: self.prefer(two, pairs),
+            count,
+            prefer,
             sort=self.config.sort,
             top=self.config.sort_top,
             parts=self.parts(),
@@ -109,19 +119,20 @@ class Call:
     # --- what a framework asks of a scorer -------------------------------------------------
 
     def score(self, window: Listwise, items: Sequence[int]) -> Sequence[float]:
-        """A window's scores. It cannot be divided: calls with a deadline learn from others what
-        one takes."""
+        """A window's scores."""
         with step(WINDOW, self.tokens(items)):
             return window.score(self.query, self.of(items), self.cost)
 
     def pick(self, few: Setwise, sets: Sequence[Sequence[int]]) -> Sequence[int]:
         """The place of the best of each set."""
-        return few.pick(self.query, [self.of(items) for items in sets], self.cost)
+        with step(SETS, sum(map(self.tokens, sets))):
+            return few.pick(self.query, [self.of(items) for items in sets], self.cost)
 
     def prefer(self, two: Pairwise, pairs: Sequence[tuple[int, int]]) -> Sequence[float]:
         """The margin of each pair."""
         given = [(self.documents[a], self.documents[b]) for a, b in pairs]
-        return two.prefer(self.query, given, self.cost)
+        with step(SETS, sum(map(self.tokens, pairs))):
+            return two.prefer(self.query, given, self.cost)
 
     def parts(self) -> Callable[[Sequence[tuple[int, int]]], int] | None:
         """How many of some pairs to ask about at once; None: all."""

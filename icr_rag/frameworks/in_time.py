@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from icr_rag.deadline import OutOfTime, deadline, enough, expected, in_parts, step
-from icr_rag.frameworks.call import WINDOW, Call
+from icr_rag.deadline import OutOfTime, deadline, expected, in_parts, most, step
+from icr_rag.frameworks.call import SETS, WINDOW, Call
 from icr_rag.frameworks.listwise import rank_listwise
 from icr_rag.frameworks.pointwise import rank_in_parts
 from icr_rag.frameworks.result import WindowedScores
@@ -22,8 +22,8 @@ from icr_rag.scoring.base import InParts, KeepsStates, Listwise, Pairwise, Point
 if TYPE_CHECKING:
     import torch
 
-#: What is measured beside windows; each costs more the more tokens there are in it.
-_DOCUMENTS, _KEPT, _SETS, _ENCODED = "documents", "kept", "sets", "encoded"
+#: What is measured beside windows and sets; each costs more the more tokens there are in it.
+_DOCUMENTS, _KEPT = "documents", "kept"
 
 
 class CallInTime(Call):
@@ -60,7 +60,7 @@ class CallInTime(Call):
             return _first(alike, in_parts(kind(left), sum(alike), alike[0]))
 
         def read(items: Sequence[int]) -> torch.Tensor:
-            with step(kind(items), sum(map(work, items))):
+            with step(kind(items), sum(map(work, items)), with_apart=True):
                 return parts.read_each(self.query, self.of(items), self.cost)
 
         kept_first = sorted(range(self.count), key=lacking.__contains__)
@@ -80,41 +80,79 @@ class CallInTime(Call):
         def score(own: Sequence[int]) -> Sequence[float]:
             return self.score(window, of(own))
 
-        def in_time(count: int) -> bool:
-            windows: list[int] = []
+        def windows(count: int) -> list[int]:
+            asked: list[int] = []
 
             def counted(own: Sequence[int]) -> Sequence[float]:
-                windows.append(self.tokens(of(own)))
+                asked.append(self.tokens(of(own)))
                 return [0.0] * len(own)
 
             rank_listwise(count, counted, fits, config.window, config.stride)
-            return enough(WINDOW, windows)
+            return asked
 
         # Windows begin at the bottom: where they would not get to the top, that of a shorter list.
-        count = len(items)
-        while count > 1 and not in_time(count):
-            count = min(count - 1, 3 * count // 4)
+        count = most(WINDOW, len(items), windows)
         if count <= 1 < self.count:
             return none_of(self.count)
         ranked = rank_listwise(count, score, fits, config.window, config.stride)
         return among(ranked, items[:count], self.count)
 
-    def pick(self, few: Setwise, sets: Sequence[Sequence[int]]) -> Sequence[int]:
-        """See `Call.pick`."""
-        with step(_SETS, sum(map(self.tokens, sets))):
-            return super().pick(few, sets)
+    def setwise(self, few: Setwise) -> WindowedScores:
+        """Of the longest beginning that there is time to sort."""
 
-    def prefer(self, two: Pairwise, pairs: Sequence[tuple[int, int]]) -> Sequence[float]:
-        """See `Call.prefer`."""
-        with step(_SETS, sum(map(self.tokens, pairs))):
-            return super().prefer(two, pairs)
+        def sets_of(count: int) -> list[int]:
+            asked: list[int] = []
+
+            def counted(sets: Sequence[Sequence[int]]) -> list[int]:
+                asked.append(sum(map(self.tokens, sets)))
+                return [items.index(max(items, key=_any_order)) for items in sets]
+
+            self.sorted_sets(count, counted)
+            return asked
+
+        return self._beginning(
+            sets_of, lambda count: self.sorted_sets(count, lambda sets: self.pick(few, sets))
+        )
+
+    def pairwise(self, two: Pairwise) -> WindowedScores:
+        """Likewise; of all pairs those of the first documents."""
+        if self.config.sort == "all_pairs":
+            return super().pairwise(two)
+
+        def pairs_of(count: int) -> list[int]:
+            asked: list[int] = []
+
+            def counted(pairs: Sequence[tuple[int, int]]) -> list[float]:
+                asked.append(sum(map(self.tokens, pairs)))
+                return [float(_any_order(a) - _any_order(b)) for a, b in pairs]
+
+            self.sorted_pairs(count, counted)
+            return asked
+
+        return self._beginning(
+            pairs_of, lambda count: self.sorted_pairs(count, lambda pairs: self.prefer(two, pairs))
+        )
+
+    def _beginning(
+        self, steps: Callable[[int], list[int]], ranked: Callable[[int], WindowedScores]
+    ) -> WindowedScores:
+        """A sort of the first documents.
+
+        Args:
+            steps: what sorting so many is likely to ask.
+            ranked: sorts so many.
+        """
+        count = most(SETS, self.count, steps)
+        if count <= 1 < self.count:
+            return none_of(self.count)
+        return among(ranked(count), range(count), self.count)
 
     def parts(self) -> Callable[[Sequence[tuple[int, int]]], int] | None:
         """See `Call.parts`: as many as there is time for."""
 
         def at_once(pairs: Sequence[tuple[int, int]]) -> int:
             each = list(map(self.tokens, pairs))
-            return _first(each, in_parts(_SETS, sum(each), each[0]))
+            return _first(each, in_parts(SETS, sum(each), each[0]))
 
         return at_once
 
@@ -122,14 +160,16 @@ class CallInTime(Call):
         """Items that one tail can read: those whose states are kept, and those that there is time
         to encode before; all where nothing is kept."""
         everything = list(range(self.count))
-        lacking, scorer, due = self._lacking(), self.scorer, deadline()
+        lacking, scorer = self._lacking(), self.scorer
+        due = deadline()
         if not lacking or not isinstance(scorer, KeepsStates) or scorer.states is None or not due:
             return everything
         bodies = scorer.bodies(self.documents)
-        with scorer.engine.settled(), due.keep_back(expected(WINDOW, self.tokens(everything))):
+        read = sorted(set(everything).difference(lacking))
+        with scorer.engine.settled():
             for item in lacking:
                 try:
-                    with step(_ENCODED, len(bodies[item])):
+                    with due.keep_back(expected(WINDOW, self.tokens([*read, item]))):
                         _, tokens = scorer.states.encode([bodies[item]])
                 except OutOfTime:
                     break
@@ -137,6 +177,7 @@ class CallInTime(Call):
                 if scorer.states.missing([bodies[item]]):
                     # There is no room to keep it: reading encodes what it needs.
                     return everything
+                read.append(item)
             else:
                 return everything
         still = set(self._lacking())
@@ -155,3 +196,8 @@ def _first(amounts: Sequence[int], room: int) -> int:
     """How many of the first amounts together are not above ``room``; at least one."""
     together = list(accumulate(amounts))
     return max(1, bisect_right(together, room))
+
+
+def _any_order(item: int) -> int:
+    """How good an item is, to see what a sort asks: as if the given order said nothing."""
+    return item * 7919 % 10007

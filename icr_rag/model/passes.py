@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -24,6 +24,8 @@ Result = TypeVar("Result")
 SMALLEST_CHUNK = 16
 #: Under a deadline, tokens of the first pass, before it is known how long one takes.
 _FIRST_PASS = 64
+#: What is read beside what is run, from which on it is what counts.
+_MANY = 4
 
 
 def check_read(
@@ -118,8 +120,8 @@ def run_pass(
     if takes_positions(model):
         tensors["position_ids"] = torch.tensor([list(row) for row in positions], device=device)
     output: Any = None
-    kind = "pass", current.last_layer
-    with tap.running(current), step(kind, len(rows) * len(rows[0]), inner=True):
+    kind, amount = _measured(current, len(rows), len(rows[0]))
+    with tap.running(current), step(kind, amount, inner=True):
         try:
             output = model(**tensors, **with_cache(model, cache), **arguments)
         except tap.PassComplete:
@@ -133,6 +135,16 @@ def run_pass(
         wait_for(device)
     check_seen(current, model)
     return output
+
+
+def _measured(current: tap.Pass, rows: int, columns: int) -> tuple[Hashable, int]:
+    """What a pass is measured as, and how much of it it is.
+
+    Few tokens that read many take as long as what they read, by the token far longer than others.
+    """
+    if current.tails and current.prefix_length > _MANY * columns:
+        return ("tail", current.last_layer), rows * (current.prefix_length + columns)
+    return ("pass", current.last_layer), rows * columns
 
 
 def wait_for(device: torch.device) -> None:

@@ -1,0 +1,392 @@
+"""Heads taught by likelihood, labels or both, each family of domains left out in turn.
+
+    python benchmarks/teaching_texts.py --out texts
+    python benchmarks/teaching_data.py DATA texts --out readings
+    python benchmarks/teaching.py readings --out results
+
+nDCG@10 of shuffled candidates, nothing of the first stage in the scores unless a row says so. Every
+row's heads, and mixed scoring's weight, were chosen on the other families: on the parts that may
+teach (`teaching_data.PARTS`), theoremqa's and xquadr-de's without labels. The mean is over families,
+so that all count the same; intervals (95 %) by bootstrap over the queries within each family, of
+differences too. Writes tables as Markdown and all numbers as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from teaching_data import PARTS, name_of
+
+from icr_rag.evaluation.environment import hardware, versions
+from icr_rag.model.reading import READINGS
+from icr_rag.profiles import HeadWeight, Profile, shipped
+from icr_rag.profiling.crossval import best_weight, evaluate_heads, measure_scores
+from icr_rag.profiling.heads import core_values, qr_values, select_heads_by
+from icr_rag.profiling.samples import Sample, load_samples, standardise
+from icr_rag.profiling.teachers import Teaching, average
+from icr_rag.profiling.weights import learn_weights, score
+
+SHIPPED = Path(shipped.__file__).parent
+FAMILIES = tuple(dict.fromkeys(part.family for part in PARTS))
+RESAMPLES = 2000
+
+#: A row: family -> value of each of its measured queries.
+Row = dict[str, np.ndarray]
+#: What is chosen on samples.
+Chooser = Callable[[Sequence[Sample]], Sequence[HeadWeight]]
+
+
+class Collected:
+    """Samples of one way of reading: those that teach, with the labels that may, and those that are
+    measured.
+
+    Args:
+        samples: as `teaching_data.read` gives them.
+        others: scores by another name, (query id, document id) -> score, for teaching and rows.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        others: Mapping[str, Mapping[tuple[str, str], float]] | None = None,
+    ) -> None:
+        self.teaching: dict[str, list[Sample]] = {name: [] for name in FAMILIES}
+        self.measured: dict[str, list[Sample]] = {name: [] for name in FAMILIES}
+        parts = {name_of(part): part for part in PARTS}
+        for sample in samples:
+            part = parts[sample.group]
+            own = replace(sample, group=part.family, scores=_scores(sample, others or {}))
+            if part.teaches:
+                self.teaching[part.family].append(own if part.labels else unlabelled(own))
+            if part.measured:
+                self.measured[part.family].append(own)
+
+    def without(self, family: str) -> list[Sample]:
+        """What may teach where a family is measured."""
+        return [s for name, own in self.teaching.items() if name != family for s in own]
+
+    def all_teaching(self) -> list[Sample]:
+        return [sample for own in self.teaching.values() for sample in own]
+
+    def chosen(self, choose: Chooser) -> dict[str, Sequence[HeadWeight]]:
+        """Family -> heads chosen on the others."""
+        return {family: choose(self.without(family)) for family in FAMILIES}
+
+    def row(self, heads: Mapping[str, Sequence[HeadWeight]]) -> Row:
+        return {name: evaluate_heads(own, heads[name]) for name, own in self.measured.items()}
+
+    def scored(self, scores: Callable[[Sample], np.ndarray]) -> Row:
+        return {
+            name: measure_scores(own, [scores(sample) for sample in own])
+            for name, own in self.measured.items()
+        }
+
+
+def _scores(
+    sample: Sample, others: Mapping[str, Mapping[tuple[str, str], float]]
+) -> dict[str, np.ndarray]:
+    return {
+        name: np.array([found[sample.query_id, document] for document in sample.documents])
+        for name, found in others.items()
+    }
+
+
+def unlabelled(sample: Sample) -> Sample:
+    """The same, of which nothing is known."""
+    return replace(sample, grades=np.zeros_like(sample.grades), ideal=np.zeros(0, dtype=np.int64))
+
+
+def taught(teacher: Teaching, **settings: object) -> Chooser:
+    """Heads taught with the penalty and size that go with a teacher."""
+    chosen: dict[str, object] = {"l2": teacher.l2, "size": None, **settings}
+
+    def choose(samples: Sequence[Sample]) -> Sequence[HeadWeight]:
+        return learn_weights(samples, teacher=teacher, **chosen)  # type: ignore[arg-type]
+
+    return choose
+
+
+def labelled_only(samples: Sequence[Sample]) -> list[Sample]:
+    return [sample for sample in samples if sample.known]
+
+
+def likelihood_of(sample: Sample) -> np.ndarray:
+    if sample.likelihood is None:
+        raise SystemExit("give readings of mixed scoring, which have likelihoods")
+    return sample.likelihood
+
+
+def mixed_row(data: Collected, heads: Mapping[str, Sequence[HeadWeight]], weight: float) -> Row:
+    """Attention by these heads, and likelihood with a weight."""
+    return {
+        name: measure_scores(own, [
+            weight * standardise(likelihood_of(s)) + standardise(score(s, heads[name])) for s in own
+        ])
+        for name, own in data.measured.items()
+    }  # fmt: skip
+
+
+def fitted_weight(data: Collected, choose: Chooser) -> float:
+    """The weight of likelihood that is best over families, each with heads of the others, on what
+    may teach with labels."""
+    samples, scores = [], []
+    for family, own in data.teaching.items():
+        known = labelled_only(own)
+        if known:
+            heads = choose(data.without(family))
+            samples += known
+            scores += [score(sample, heads) for sample in known]
+    return best_weight(samples, scores)
+
+
+def summary(row: Row, base: Row | None = None) -> tuple[float, float, float]:
+    """Mean over families, of differences to ``base`` where there is one, and its interval."""
+    draw = np.random.default_rng(0)
+    values = [row[name] - (0 if base is None else base[name]) for name in row]
+    drawn = np.mean(
+        [own[draw.integers(0, len(own), (RESAMPLES, len(own)))].mean(axis=1) for own in values],
+        axis=0,
+    )
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(np.mean([own.mean() for own in values])), float(low), float(high)
+
+
+def table(rows: Mapping[str, Row], base: str) -> list[str]:
+    """Markdown: a row each, a column per family, means with intervals."""
+    names = list(next(iter(rows.values())))
+    counts = [len(next(iter(rows.values()))[name]) for name in names]
+    heads = [f"{name} ({count})" for name, count in zip(names, counts, strict=True)]
+    lines = [
+        f"| nDCG@10 | {' | '.join(heads)} | mean (95 %) | against {base} (95 %) |",
+        "|---|" + "---|" * (len(names) + 2),
+    ]
+    for label, row in rows.items():
+        cells = [f"{row[name].mean():.3f}" for name in names]
+        mean, low, high = summary(row)
+        gain, worst, best = summary(row, rows[base])
+        cells.append(f"{mean:.3f} ({low:.3f} to {high:.3f})")
+        cells.append("" if label == base else f"{gain:+.3f} ({worst:+.3f} to {best:+.3f})")
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return lines
+
+
+def main_rows(data: Collected, joint: Collected | None, weight: float) -> dict[str, Row]:
+    """The table of teachers; ``weight``: of likelihood in mixed scoring."""
+    rows: dict[str, Row] = {}
+    if joint is not None:
+        rows["ICR, all layers, joint"] = joint.scored(icr)
+    attention = Profile.load(SHIPPED / "smollm2-135m.attention.pointwise.json")
+    layers, heads = next(iter(data.measured.values()))[0].readings.shape[1:3]
+    # Of another model they say nothing.
+    ours = (attention.shape.num_hidden_layers, attention.shape.num_attention_heads)
+    if ours == (layers, heads):
+        rows["shipped attention"] = data.row(dict.fromkeys(FAMILIES, attention.heads))
+    for size in (8, 16):
+        rows[f"CoRe, {size} heads"] = data.row(
+            data.chosen(lambda s, n=size: select_heads_by(core_values(labelled_only(s)), n))
+        )
+    rows["QRHead, 16 heads"] = data.row(
+        data.chosen(lambda s: select_heads_by(qr_values(labelled_only(s)), 16))
+    )
+    for name in ("labels", "likelihood", "blend"):
+        rows[f"attention taught by {name}"] = data.row(data.chosen(taught(average([name]))))
+    rows["query likelihood"] = data.scored(likelihood_of)
+    if ours == (layers, heads):
+        mixed = Profile.load(SHIPPED / "smollm2-135m.mixed.pointwise.json")
+        rows["shipped mixed"] = mixed_row(
+            data, dict.fromkeys(FAMILIES, mixed.heads), mixed.likelihood_weight
+        )
+    for name in ("labels", "likelihood", "blend"):
+        choose = taught(average([name]))
+        rows[f"mixed, taught by {name}"] = mixed_row(data, data.chosen(choose), weight)
+    return rows
+
+
+def icr(sample: Sample) -> np.ndarray:
+    """All heads of all layers, calibrated, added up (arXiv 2410.02642, section 3)."""
+    total: np.ndarray = sample.readings[..., READINGS.index("calibrated")].sum(axis=(1, 2))
+    return total
+
+
+def fused_rows(data: Collected, heads: Mapping[str, Sequence[HeadWeight]], weight: float) -> (
+    dict[str, Row]
+):  # fmt: skip
+    """With what a first stage says of the candidates, standardised and added."""
+
+    def own(sample: Sample) -> np.ndarray:
+        likelihood = weight * standardise(likelihood_of(sample))
+        return standardise(likelihood + standardise(score(sample, heads[sample.group])))
+
+    def peer(name: str) -> Callable[[Sample], np.ndarray]:
+        return lambda sample: standardise(sample.scores[name])
+
+    def added(*parts: tuple[float, Callable[[Sample], np.ndarray]]) -> Row:
+        return data.scored(
+            lambda sample: np.sum([share * part(sample) for share, part in parts], axis=0)
+        )
+
+    cosine, order = peer("MiniLM"), peer("BM25")
+    likelihood = lambda sample: standardise(likelihood_of(sample))  # noqa: E731
+    rows = {
+        "MiniLM's cosine": added((1, cosine)),
+        "BM25's order": added((1, order)),
+        "query likelihood": added((1, likelihood)),
+        "mixed": added((1, own)),
+        "likelihood + MiniLM": added((1, likelihood), (1, cosine)),
+        "BM25's order + MiniLM": added((0.3, order), (1, cosine)),
+    }
+    for share in (0.5, 1.0, 1.5):
+        rows[f"mixed + {share:g} MiniLM"] = added((1, own), (share, cosine))
+    for share in (0.1, 0.3, 0.6, 1.0):
+        rows[f"mixed + {share:g} order"] = added((1, own), (share, order))
+    rows["mixed + MiniLM + .3 order"] = added((1, own), (1, cosine), (0.3, order))
+    return rows
+
+
+def file_rows(data: Collected, name: str, weight: float) -> dict[str, Row]:
+    """Heads taught by another re-ranker's scores."""
+    rows: dict[str, Row] = {
+        f"{name} itself": data.scored(lambda sample: sample.scores[name]),
+        "query likelihood": data.scored(likelihood_of),
+    }
+    for names in (("blend",), (name,), ("likelihood", name), ("blend", name)):
+        heads = data.chosen(taught(average(names)))
+        label = " and ".join(names)
+        rows[f"attention taught by {label}"] = data.row(heads)
+        rows[f"mixed, taught by {label}"] = mixed_row(data, heads, weight)
+    return rows
+
+
+def read_scores(path: Path) -> dict[tuple[str, str], float]:
+    """JSONL of "query_id", "doc_id", "score"."""
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return {(row["query_id"], row["doc_id"]): row["score"] for row in rows}
+
+
+def curves(data: Collected, teacher: Teaching) -> dict[str, dict[str, float]]:
+    """Means over families by number of readings, last layer, queries, penalty."""
+
+    def value(choose: Chooser, of: Collected = data) -> float:
+        return round(summary(of.row(of.chosen(choose)))[0], 4)
+
+    found: dict[str, dict[str, float]] = {"readings kept": {}, "last layer": {}, "l2": {}}
+    for size in (8, 16, 32, 64, 128, None):
+        found["readings kept"][str(size or "all")] = value(taught(teacher, size=size))
+    layers = next(iter(data.measured.values()))[0].readings.shape[1]
+    for last in sorted({layers // 3, layers // 2, 2 * layers // 3, 5 * layers // 6, layers - 1}):
+        found["last layer"][str(last)] = value(taught(teacher, max_layer=last))
+    for l2 in (5.0, 10.0, 20.0, 40.0, 80.0):
+        found["l2"][f"{l2:g}"] = value(taught(teacher, l2=l2))
+    found["queries of each family"] = {}
+    for count in (5, 10, 20, 40):
+        few = Collected([])
+        few.measured = data.measured
+        few.teaching = {name: own[:count] for name, own in data.teaching.items()}
+        found["queries of each family"][str(count)] = value(taught(teacher), few)
+    return found
+
+
+def load(folder: Path, reading: str, others: Mapping[str, Path]) -> Collected | None:
+    path = folder / f"{reading}.npz"
+    found = {name: read_scores(file) for name, file in others.items()}
+    return Collected(load_samples(path), found) if path.is_file() else None
+
+
+def named_file(text: str) -> tuple[str, Path]:
+    """NAME=FILE."""
+    name, _, path = text.partition("=")
+    if not name or not Path(path).is_file():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE with a file that exists")
+    return name, Path(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("readings", type=Path, help="what benchmarks/teaching_data.py wrote")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scores", action="append", type=named_file, default=[],
+                        metavar="NAME=FILE", help="another re-ranker's, JSONL")  # fmt: skip
+    parser.add_argument("--curves", action="store_true")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    others = dict(arguments.scores)
+    data = load(arguments.readings, "mixed", others)
+    if data is None:
+        raise SystemExit(f"{arguments.readings} has no mixed.npz")
+    blend = average(["blend"])
+    told: dict[str, object] = {"hardware": hardware(), "versions": versions()}
+
+    weight = fitted_weight(data, taught(blend))
+    told["weight of likelihood, fitted"] = weight
+    rows = main_rows(data, load(arguments.readings, "joint", {}), weight)
+    lines = ["## Teachers", "", *table(rows, "query likelihood")]
+    if {"MiniLM", "BM25"} <= set(others):
+        fused = fused_rows(data, data.chosen(taught(blend)), weight)
+        lines += ["", "## First stage", "", *table(fused, "MiniLM's cosine")]
+        told["first stage"] = {label: values(row) for label, row in fused.items()}
+    for name in others:
+        if name != "BM25":
+            by_file = file_rows(data, name, weight)
+            lines += ["", f"## Taught by {name}", "", *table(by_file, "query likelihood")]
+            told[f"taught by {name}"] = {label: values(row) for label, row in by_file.items()}
+    tails: dict[str, Row] = {}
+    for reading in ("shared", "blind"):
+        own = load(arguments.readings, reading, {})
+        if own is not None:
+            add_likelihoods(own, data)
+            # The same queries, read one by one.
+            tails["pointwise"] = narrowed(data, own).row(data.chosen(taught(blend)))
+            tails[reading] = own.row(own.chosen(taught(blend)))
+    if tails:
+        lines += ["", "## Tails over kept documents", "", *table(tails, "pointwise")]
+    if arguments.curves:
+        found = curves(data, blend)
+        told["curves"] = found
+        for label, curve in found.items():
+            cells = ", ".join(f"{key}: {value:.3f}" for key, value in curve.items())
+            lines.append(f"- {label}: {cells}")
+    told["teachers"] = {label: values(row) for label, row in rows.items()}
+    told["tails"] = {label: values(row) for label, row in tails.items()}
+    (arguments.out / "teaching.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    text = json.dumps(told, indent=1, default=str)
+    (arguments.out / "teaching.json").write_text(text + "\n", encoding="utf-8")
+    print("\n".join(lines))
+
+
+def values(row: Row) -> dict[str, list[float]]:
+    return {name: [round(float(value), 4) for value in own] for name, own in row.items()}
+
+
+def narrowed(data: Collected, other: Collected) -> Collected:
+    """The first's samples of the queries that the second has."""
+    result = Collected([])
+    for family in FAMILIES:
+        names = {sample.query_id for sample in other.measured[family]}
+        result.measured[family] = [s for s in data.measured[family] if s.query_id in names]
+    return result
+
+
+def add_likelihoods(own: Collected, data: Collected) -> None:
+    """Teachers' scores come from one collection: the likelihoods of the pointwise prompts."""
+    known = {
+        sample.query_id: dict(zip(sample.documents, likelihood_of(sample).tolist(), strict=True))
+        for part in (data.teaching, data.measured)
+        for samples in part.values()
+        for sample in samples
+    }
+    for part in (own.teaching, own.measured):
+        for family, samples in part.items():
+            part[family] = [
+                replace(s, likelihood=np.array([known[s.query_id][d] for d in s.documents]))
+                for s in samples
+                if s.query_id in known
+            ]
+
+
+if __name__ == "__main__":
+    main()
