@@ -7,8 +7,8 @@ family of domains left out in turn (nDCG@10, attention alone; see `benchmarks/te
 
 - routed: queries are clustered by their mean readings, and each cluster has weights of its own, to
   which the other clusters' queries count a third (in the spirit of RouteHead, arXiv 2604.24608);
-- sure heads: each head has a second weight, for its reading times how sure it is of this query, that
-  is how little entropy its softmax over the candidates has;
+- sure heads: each head has a second weight, for its reading times how sure it is of this query:
+  how little entropy its softmax over the candidates has;
 - entropy: weights are a softmax over heads, each once for and once against relevance, and their
   entropy is a penalty, so that few heads are chosen (in the spirit of HeadRank, arXiv 2604.17237).
 """

@@ -5,10 +5,10 @@
     python benchmarks/teaching.py readings --out results
 
 nDCG@10 of shuffled candidates, nothing of the first stage in the scores unless a row says so. Every
-row's heads, and mixed scoring's weight, were chosen on the other families: on the parts that may
-teach (`teaching_data.PARTS`), theoremqa's and xquadr-de's without labels. The mean is over families,
-so that all count the same; intervals (95 %) by bootstrap over the queries within each family, of
-differences too. Writes tables as Markdown and all numbers as JSON.
+row's heads were chosen on the other families: on the parts that may teach (`teaching_data.PARTS`),
+theoremqa's and xquadr-de's without labels; mixed scoring's weight on what may teach with labels.
+The mean is over families, so that all count the same; intervals (95 %) by bootstrap over the queries
+within each family, of differences too. Writes tables as Markdown and all numbers as JSON.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ class Collected:
         return [s for name, own in self.teaching.items() if name != family for s in own]
 
     def all_teaching(self) -> list[Sample]:
+        """What may teach."""
         return [sample for own in self.teaching.values() for sample in own]
 
     def chosen(self, choose: Chooser) -> dict[str, Sequence[HeadWeight]]:
@@ -78,9 +79,11 @@ class Collected:
         return {family: choose(self.without(family)) for family in FAMILIES}
 
     def row(self, heads: Mapping[str, Sequence[HeadWeight]]) -> Row:
+        """Each family by its heads."""
         return {name: evaluate_heads(own, heads[name]) for name, own in self.measured.items()}
 
     def scored(self, scores: Callable[[Sample], np.ndarray]) -> Row:
+        """By any scores."""
         return {
             name: measure_scores(own, [scores(sample) for sample in own])
             for name, own in self.measured.items()
@@ -334,16 +337,19 @@ def main() -> None:
             by_file = file_rows(data, name, weight)
             lines += ["", f"## Taught by {name}", "", *table(by_file, "query likelihood")]
             told[f"taught by {name}"] = {label: values(row) for label, row in by_file.items()}
-    tails: dict[str, Row] = {}
     for reading in ("shared", "blind"):
         own = load(arguments.readings, reading, {})
         if own is not None:
             add_likelihoods(own, data)
             # The same queries, read one by one.
-            tails["pointwise"] = narrowed(data, own).row(data.chosen(taught(blend)))
-            tails[reading] = own.row(own.chosen(taught(blend)))
-    if tails:
-        lines += ["", "## Tails over kept documents", "", *table(tails, "pointwise")]
+            tails = {
+                "pointwise": narrowed(data, own).row(data.chosen(taught(blend))),
+                f"{reading} tail": own.row(own.chosen(taught(blend))),
+                f"{reading} tail, pointwise heads": own.row(data.chosen(taught(blend))),
+            }
+            lines += ["", f"## Tails over kept documents: {reading}", ""]
+            lines += table(tails, "pointwise")
+            told[f"tails, {reading}"] = {label: values(row) for label, row in tails.items()}
     if arguments.curves:
         found = curves(data, blend)
         told["curves"] = found
@@ -351,7 +357,6 @@ def main() -> None:
             cells = ", ".join(f"{key}: {value:.3f}" for key, value in curve.items())
             lines.append(f"- {label}: {cells}")
     told["teachers"] = {label: values(row) for label, row in rows.items()}
-    told["tails"] = {label: values(row) for label, row in tails.items()}
     (arguments.out / "teaching.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     text = json.dumps(told, indent=1, default=str)
     (arguments.out / "teaching.json").write_text(text + "\n", encoding="utf-8")

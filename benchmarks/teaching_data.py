@@ -1,9 +1,9 @@
-"""What heads are taught and measured on: queries of unlike domains, and what every head reads there.
+"""What heads are taught and measured on: queries of unlike domains, and what heads read there.
 
 `domains` has the queries, in families of which one can be left out: claims about science, questions
 that share no words with their theorem, German questions, and what `benchmarks/teaching_texts.py`
-takes from documentation. Labels of scifact's odd ids, theoremqa and xquadr-de are for measuring only
-(`MEASURED`); their even ids' queries teach, theoremqa's and xquadr-de's without their labels.
+takes from documentation. Labels of scifact's odd ids, theoremqa and xquadr-de are for measuring
+only; their even ids' queries teach, theoremqa's and xquadr-de's without labels (`PARTS`).
 
     python benchmarks/teaching_data.py DATA TEXTS --out readings --reading mixed
 
@@ -32,6 +32,7 @@ from icr_rag.evaluation.grid_config import QuerySubset
 from icr_rag.evaluation.grid_data import choose_queries, only_run
 from icr_rag.evaluation.runs import read_run
 from icr_rag.profiling.collect import profiling_config
+from icr_rag.profiling.queries import label_free
 from icr_rag.profiling.resume import Task, collect_or_resume, read_order
 from icr_rag.profiling.samples import Sample
 
@@ -42,6 +43,8 @@ READINGS: dict[str, dict[str, Any]] = {
     "blind": {"scoring": "attention", "framework": "listwise", "document_states": "blind"},
     "joint": {"scoring": "attention", "framework": "listwise"},
 }
+#: Titles and sentences of scifact's documents, which ask for the rest.
+ABSTRACTS = "scifact's abstracts"
 #: Written beside them.
 PEERS = "peers"
 #: Of the rank in BM25's order, as the library counts it.
@@ -54,7 +57,7 @@ class Part:
     family's heads are measured by those that the others taught.
 
     Attributes:
-        path: below DATA, or below TEXTS.
+        path: below DATA, or below TEXTS; or `ABSTRACTS`.
         parity: "even" or "odd" ids; None: all.
         labels: whether its labels may teach.
     """
@@ -69,6 +72,7 @@ class Part:
 
 PARTS = (
     Part("scifact", "scifact", "even", True, True, False),
+    Part("scifact", ABSTRACTS, None, True, True, False),
     Part("scifact", "scifact", "odd", False, False, True),
     Part("theoremqa", "theoremqa", "even", True, False, False),
     Part("theoremqa", "theoremqa", "odd", False, False, True),
@@ -82,22 +86,40 @@ PARTS = (
 
 
 def name_of(part: Part) -> str:
-    return part.family if part.parity is None else f"{part.family}, {part.parity}"
+    return part.path if part.parity is None else f"{part.family}, {part.parity}"
 
 
 def domains(data: Path, texts: Path, count: int, depth: int) -> list[Task]:
-    """All parts as tasks. ``count``: most queries of each; ``depth``: of candidates."""
+    """All parts as tasks.
+
+    Args:
+        count: most queries of each; twice as many of those that teach by labels.
+        depth: most candidates.
+    """
     tasks = []
     for part in PARTS:
+        most = 2 * count if part.teaches and part.labels else count
+        if part.path == ABSTRACTS:
+            tasks.append(abstracts(data, most))
+            continue
         folder = (texts if part.parity is None else data) / part.path
         run = read_run(only_run(folder))
         keep = {name for names in run.values() for name in names[:depth]}
         dataset = load_beir(folder, keep=keep)
-        subset = QuerySubset(parity=part.parity, limit=count)
+        subset = QuerySubset(parity=part.parity, limit=most)
         queries = choose_queries(dataset.judged_queries, subset)
         chosen = tuple(query for query in queries if run.get(query))
         tasks.append(Task(name_of(part), dataset, run, chosen, depth))
     return tasks
+
+
+def abstracts(data: Path, count: int) -> Task:
+    """Label-free queries."""
+    documents = load_beir(data / "scifact").documents
+    found, run = label_free(
+        documents, kinds=("title", "sentence"), count=count, depth=10, name=ABSTRACTS
+    )
+    return Task(ABSTRACTS, found, run, tuple(found.queries), 10, label_free=True)
 
 
 def of_reading(config: RerankerConfig, reading: str) -> RerankerConfig:
@@ -144,7 +166,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--reading", nargs="+", choices=[*READINGS, PEERS],
                         default=[*READINGS, PEERS])  # fmt: skip
-    parser.add_argument("--queries", type=int, default=60, help="most of each part")
+    parser.add_argument(
+        "--queries",
+        type=int,
+        default=40,
+        help="most of each part; twice as many where labels teach",
+    )
+    parser.add_argument("--parts", nargs="+", help="names, to read some only")
     parser.add_argument("--depth", type=int, default=20)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--dtype", default="auto")
@@ -158,12 +186,17 @@ def main() -> None:
         max_document_tokens=arguments.max_document_tokens,
     )
     tasks = domains(arguments.data, arguments.texts, arguments.queries, arguments.depth)
+    if arguments.parts:
+        tasks = [task for task in tasks if task.name in arguments.parts]
     if PEERS in arguments.reading:
         write_peers(tasks, arguments.out)
         arguments.reading.remove(PEERS)
     # A few of each part first, so that an interruption leaves something of all.
     for count in (5, 20, arguments.queries):
-        part = [replace(task, queries=task.queries[:count]) for task in tasks]
+        part = [
+            replace(task, queries=task.queries[: count * len(task.queries) // arguments.queries])
+            for task in tasks
+        ]
         for reading in arguments.reading:
             read(config, reading, part, arguments.out)
 

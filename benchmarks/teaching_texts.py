@@ -43,6 +43,7 @@ FAQ = ("de", "en", "fr", "it", "ja", "nl", "ru", "zh-cn")
 REFERENCE = ("de", "en", "es", "fr", "it", "ja", "pt", "zh-cn")
 MANUALS = {"de": "de", "en": "", "es": "es", "fr": "fr", "it": "it", "ja": "ja", "pl": "pl",
            "pt": "pt_BR", "ru": "ru", "zh": "zh_CN"}  # fmt: skip
+MANPAGES = ("de", "es", "fr", "it", "ja", "pl", "pt-br", "ru", "zh")
 PACKAGES = (
     ["debian-faq", "perl-doc", "git-doc", "debian-handbook", "manpages", "manpages-dev"]
     + [f"debian-faq-{language}" for language in FAQ if language != "en"]
