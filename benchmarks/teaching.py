@@ -7,7 +7,7 @@
 nDCG@10 of shuffled candidates, nothing of the first stage in the scores unless a row says so. Every
 row's heads were chosen on the other families: on the parts that may teach (`teaching_data.PARTS`),
 theoremqa's and xquadr-de's without labels; mixed scoring's weight on what may teach with labels.
-The mean is over families, so that all count the same; intervals (95 %) by bootstrap over the queries
+The mean is over families, so that all count the same; intervals (95 %) by bootstrap over queries
 within each family, of differences too. Writes tables as Markdown and all numbers as JSON.
 """
 
