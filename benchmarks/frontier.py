@@ -16,7 +16,6 @@ import json
 import statistics
 import time
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from teaching_data import PARTS, domains, name_of
 
 from icr_rag import Reranker
 from icr_rag.evaluation.environment import hardware, versions
+from icr_rag.evaluation.frontier import pareto
 from icr_rag.profiling.curve import measure_ranking
 from icr_rag.profiling.resume import read_order
 
@@ -42,18 +42,6 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "ICR, window of layers, joint": {"scoring": "attention", "framework": "listwise",
                                      "layers": (17, 20), "window": None},
 }  # fmt: skip
-
-
-def on_frontier(points: Mapping[str, tuple[float, float]]) -> set[str]:
-    """Names of what nothing beats: (quality, seconds) -> higher and lower is better."""
-    return {
-        name
-        for name, (quality, seconds) in points.items()
-        if not any(
-            q >= quality and s <= seconds and (q, s) != (quality, seconds)
-            for q, s in points.values()
-        )
-    }
 
 
 def main() -> None:
@@ -102,7 +90,11 @@ def main() -> None:
         when: {name: (means[name], statistics.median(own[name])) for name in systems}
         for when, own in (("cold", cold), ("warm", warm))
     }
-    best = {when: on_frontier(own) for when, own in points.items()}
+    names = list(systems)
+    best = {
+        when: {names[i] for i in pareto([(own[name][1], own[name][0]) for name in names])}
+        for when, own in points.items()
+    }
     lines = ["| way of scoring | nDCG@10 | cold, s | warm, s |", "|---|---|---|---|"]
     for name in sorted(systems, key=lambda own: -means[own]):
         cells = [
