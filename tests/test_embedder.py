@@ -209,6 +209,21 @@ def test_what_is_wrong_with_it_is_said_plainly(made, match):
     assert tiny(embedder=Wrong()).with_config(fusion="none").rank(QUERY, TEXTS).error is None
 
 
+def test_one_that_answers_in_the_same_place_again_is_understood():
+    class Reused(Encoder):
+        def __init__(self):
+            super().__init__()
+            self.place = np.zeros((len(TEXTS), 3))
+
+        def encode(self, texts):
+            self.place[: len(texts)] = super().encode(texts)
+            return self.place[: len(texts)]
+
+    assert tiny(embedder=Reused()).rank(QUERY, TEXTS).scores == (
+        tiny(embedder=Encoder()).rank(QUERY, TEXTS).scores
+    )
+
+
 def test_zeros_are_like_nothing():
     class Zeros(Encoder):
         def encode(self, texts):

@@ -127,18 +127,21 @@ class Embedder:
     ) -> dict[tuple[bool, str], Vector]:
         """Vectors of what is not known yet."""
         embed_query, embed_documents = methods
-        try:
-            of_query = [embed_query([query])] if queries else []
-            of_texts = embed_documents(list(texts)) if texts else []
-        except Exception as error:
-            raise EmbedderError(
-                f"the embedder ({self._name}) failed: {type(error).__name__}: "
-                f"{brief(str(error))}; see to it, leave out embedder=, or set fusion='none'"
-            ) from error
-        keys = [*((True, query) for _ in of_query), *((False, text) for text in texts)]
-        vectors = [vector for one in of_query for vector in self._vectors(one, 1)]
-        vectors += self._vectors(of_texts, len(texts)) if texts else []
-        return dict(zip(keys, vectors, strict=True))
+        asked = [(True, embed_query, [query])] if queries else []
+        asked += [(False, embed_documents, texts)] if texts else []
+        made: dict[tuple[bool, str], Vector] = {}
+        for is_query, embed, own in asked:
+            try:
+                found = embed(list(own))
+            except Exception as error:
+                raise EmbedderError(
+                    f"the embedder ({self._name}) failed: {type(error).__name__}: "
+                    f"{brief(str(error))}; see to it, leave out embedder=, or set fusion='none'"
+                ) from error
+            # At once: it may write its next answer over this one.
+            vectors = self._vectors(found, len(own))
+            made.update(zip([(is_query, text) for text in own], vectors, strict=True))
+        return made
 
     def _vectors(self, found: object, count: int) -> list[Vector]:
         """Vectors of length 1, checked. One of zeros stays so: it is like nothing."""
