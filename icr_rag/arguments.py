@@ -26,8 +26,9 @@ RetrievalScores = Scores | Mapping[str, Scores]
 
 #: The name of one list of scores, which comes without any.
 SCORES = "scores"
-#: Names that no list of scores can have: they stand for other things that are weighed.
-_RESERVED = ("model", "order", "embedder")
+#: Names that no list of scores can have, and how none begins: other things that are weighed, and
+#: the order of a list of scores, are told by these.
+_RESERVED, _ORDER_OF = ("model", "order", "embedder"), "order of "
 
 
 def check_columns(scores: RetrievalScores | None, count: int) -> dict[str, list[float | None]]:
@@ -46,10 +47,12 @@ def check_columns(scores: RetrievalScores | None, count: int) -> dict[str, list[
     if not isinstance(scores, Mapping):
         return {SCORES: _column(scores, count, "retrieval_scores")}
     for name in scores:
-        if not isinstance(name, str) or not name.strip() or name in _RESERVED:
+        named = isinstance(name, str) and name.strip() and not name.startswith(_ORDER_OF)
+        if not named or name in _RESERVED:
             raise InputError(
                 f"retrieval_scores has a list named {shown(name)}; allowed are names such as "
-                f"'dense' and 'sparse', but none of {', '.join(map(repr, _RESERVED))}"
+                f"'dense' and 'sparse', but none of {', '.join(map(repr, _RESERVED))}, and none "
+                f"that begins with {_ORDER_OF!r}"
             )
     return {
         name: _column(values, count, f"retrieval_scores[{name!r}]")

@@ -21,8 +21,8 @@ from icr_rag.arguments import (
     check_query,
     check_top_n,
 )
-from icr_rag.calls.embedder import carried, maker, with_embedder
-from icr_rag.calls.embedding_models import Embedding
+from icr_rag.calls.embedder import carried, maker, replaced, switched, with_embedder
+from icr_rag.calls.embedding_models import EmbedderLike
 from icr_rag.calls.in_time import answer_in_time, nothing_scored, rank_in_turn
 from icr_rag.calls.notices import tell_cuts, tell_degraded
 from icr_rag.calls.rank import Ranked
@@ -72,7 +72,7 @@ class Reranker:
         self,
         config: RerankerConfig | None = None,
         *,
-        embedder: Embedding | str | None = None,
+        embedder: EmbedderLike | None = None,
         **fields: Any,
     ) -> None:
         base = RerankerConfig() if config is None else config
@@ -115,12 +115,12 @@ class Reranker:
 
     def with_config(self, **changes: Any) -> Reranker:
         """A reranker with some settings changed, on the same weights where these are the same."""
-        return self._with(type(self)(self.config, **changes), changes)
+        return self._with(type(self)(replaced(self.config, changes), **changes), changes)
 
     def switched(self, **changes: Any) -> Reranker:
         """As `with_config`, for another method: settings that mean nothing to it have their
         defaults; see `RerankerConfig.switched`."""
-        return self._with(type(self)(self.config.switched(**changes)), changes)
+        return self._with(type(self)(**switched(self.config, changes)), changes)
 
     def _with(self, other: Reranker, changes: Mapping[str, Any]) -> Reranker:
         if "embedder" not in changes:

@@ -151,9 +151,10 @@ def test_mistakes_are_told(arguments, error, said, model_folder, notes, tmp_path
     assert said in str(result.exception)
 
 
-def test_a_teacher_that_is_no_model_is_named(model_folder, notes, tmp_path):
+def test_a_teacher_that_is_no_model_is_named_before_anything_is_read(model_folder, notes, tmp_path):
     absent = tmp_path / "absent"
     out = tmp_path / "p.json"
-    result = run(notes, "--out", out, *flags(model_folder), "--teacher", absent)
+    result = run(notes, "--out", out, *flags(model_folder), "--teacher", f"likelihood, {absent}")
     assert isinstance(result.exception, ModelLoadError)
     assert str(absent) in str(result.exception)
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.jsonl"}

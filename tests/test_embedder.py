@@ -209,6 +209,21 @@ def test_what_is_wrong_with_it_is_said_plainly(made, match):
     assert tiny(embedder=Wrong()).with_config(fusion="none").rank(QUERY, TEXTS).error is None
 
 
+def test_one_that_answers_in_the_same_place_again_is_understood():
+    class Reused(Encoder):
+        def __init__(self):
+            super().__init__()
+            self.place = np.zeros((len(TEXTS), 3))
+
+        def encode(self, texts):
+            self.place[: len(texts)] = super().encode(texts)
+            return self.place[: len(texts)]
+
+    assert tiny(embedder=Reused()).rank(QUERY, TEXTS).scores == (
+        tiny(embedder=Encoder()).rank(QUERY, TEXTS).scores
+    )
+
+
 def test_zeros_are_like_nothing():
     class Zeros(Encoder):
         def encode(self, texts):
@@ -253,6 +268,19 @@ def test_other_settings_keep_it_and_its_vectors():
     ranker.with_config(embedder=another).rank(QUERY, TEXTS)
     assert len(another.asked) == 6
     assert copy.deepcopy(ranker) is ranker
+
+
+def test_another_one_or_none_replaces_one_that_is_named(tmp_path):
+    named = Reranker(embedder=tmp_path)
+    assert named.config.embedder == str(tmp_path)
+    for change in (named.with_config, named.switched):
+        none, other = change(embedder=None), change(embedder="other")
+        assert (none.config.embedder, none._embedder) == (None, None)
+        assert other.config.embedder == "other"
+        model = Encoder()
+        own = change(embedder=model)
+        assert (own.config.embedder, own._embedder.given) == (None, model)
+        assert Reranker(layers=(1, 2)).switched(embedder=model)._embedder.given is model
 
 
 def test_it_is_pickled_with_the_settings():
@@ -318,9 +346,38 @@ def test_a_name_is_loaded_once_when_it_is_first_needed(monkeypatch):
     for _ in range(2):
         assert ranker.rank(QUERY, TEXTS).usage.fused == {"model": 1.0, "embedder": 1.0}
     ranker.with_config(top_n=1).rank(QUERY, TEXTS)
-    assert made == [Named("org/name", "auto", True, False)]
+    assert made == [Named("org/name", "auto", None, True, False)]
     ranker.with_config(embedder="org/other").rank(QUERY, TEXTS)
-    assert made[1:] == [Named("org/other", "auto", True, False)]
+    assert made[1:] == [Named("org/other", "auto", None, True, False)]
+
+
+def test_loading_one_is_not_taken_for_embedding(monkeypatch):
+    def load(_):
+        clock.now += 1e6
+        return Encoder()
+
+    monkeypatch.setattr(Named, "load", load)
+    ranker = tiny(embedder="org/name")
+    with fake_time(ranker) as clock:
+        late = ranker.rank(QUERY, TEXTS, deadline_ms=9000)
+        assert late.degraded.endswith("; the embedder took 1000000000 ms")
+        assert late.usage.fused == {}
+        later = ranker.rank(QUERY, [f"{text} Or so." for text in TEXTS], deadline_ms=9e6)
+        assert (later.degraded, later.usage.fused["embedder"]) == (None, 1.0)
+
+
+def test_where_it_is_loaded_from_is_as_the_settings_say(monkeypatch):
+    transformers = pytest.importorskip("sentence_transformers")
+    asked = {}
+
+    def make(name, **fields):
+        asked.update(fields, name=name)
+        return Encoder()
+
+    monkeypatch.setattr(transformers, "SentenceTransformer", make)
+    Named.of(RerankerConfig(embedder="x", cache_dir="c", device="cpu")).load()
+    assert asked == {"name": "x", "device": "cpu", "cache_folder": "c", "local_files_only": False,
+                     "trust_remote_code": False}  # fmt: skip
 
 
 def test_a_name_that_is_no_model_is_said(tmp_path):

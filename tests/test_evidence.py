@@ -297,6 +297,7 @@ def test_wrong_lists_are_named():
         ({"dense": [1.0]}, r"retrieval_scores\['dense'\] has length 1; .* \(5\)"),
         ({"dense": "abcde"}, r"retrieval_scores\['dense'\] is a str"),
         ({"order": COSINES}, "a list named 'order'"),
+        ({"order of x": COSINES}, "none that begins with 'order of '"),
         ({1: COSINES}, "a list named 1"),
         ([1, 2, 3, 4, "x"], r"retrieval_scores\[4\] is 'x'; .* set fusion='none'"),
         ({"dense": [1, 2, True, 4, 5]}, r"retrieval_scores\['dense'\]\[2\] is True"),

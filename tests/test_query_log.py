@@ -14,6 +14,7 @@ from icr_rag.profiles import Profile
 from icr_rag.profiling.query_log import log_task, read_queries
 from icr_rag.profiling.samples import load_samples
 from icr_rag.profiling.sources import Wanted, load_queries, read_documents
+from icr_rag.profiling.teacher_scores import wanted_pairs
 
 ASKED = ["where is the harbour", "tide and moon", "zzz", "tide and moon", "crab or gull", "reef"]
 
@@ -80,6 +81,17 @@ def test_logs_are_searched_for_in_all_documents(log, notes, tmp_path):
         load_queries([notes], Wanted("label-free,absent.txt", ("title",), 4, None, 4))
     with pytest.raises(ConfigError, match="PyStemmer"):
         load_queries([notes], Wanted(str(log), (), 4, None, 4, "elvish"))
+
+
+def test_origins_of_one_name_are_told_apart(log, notes, tmp_path):
+    folders = [tmp_path / name / "notes" for name in ("a", "b", "c")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "corpus.jsonl").write_text(notes.read_text())
+    tasks = load_queries(folders, Wanted(f"label-free,{log}", ("title",), 4, None, 4))
+    first = "notes, label-free"
+    assert [task.name for task in tasks] == [first, f"{first} (2)", f"{first} (3)", "log, log"]
+    assert len(wanted_pairs(tasks)) == sum(len(task.queries) for task in tasks)
 
 
 def test_a_folder_of_texts_is_read(tmp_path):

@@ -196,11 +196,25 @@ def test_malformed_lines_are_named(tmp_path, text, said):
         read_scores(path, [TASK])
 
 
-def test_scores_are_finite(tmp_path):
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 10**400], ids=str)
+def test_scores_are_finite(tmp_path, wrong):
     path = tmp_path / "s.jsonl"
-    path.write_text(lines({**every(), next(iter(every())): float("nan")}))
+    path.write_text(lines({**every(), next(iter(every())): wrong}))
     with pytest.raises(DataError, match="finite"):
         read_scores(path, [TASK])
+
+
+def test_ids_of_two_origins_are_not_mixed_up(tmp_path):
+    path = tmp_path / "s.jsonl"
+    path.write_text(lines(every()))
+    both = [TASK, replace(TASK, name="y", queries=["q1"])]
+    for ask in (read_scores, write_pairs):
+        with pytest.raises(DataError, match=r"query q1 and document .* are in x and in y"):
+            ask(path, both)
+    assert path.read_text() == lines(every())
+    others = replace(TASK, name="y", queries=["q1"], candidates={"q1": ["blank"]}, depth=1)
+    first = replace(TASK, queries=["q0", "q1"], candidates={q: ["d1"] for q in QUERIES}, depth=1)
+    assert write_pairs(tmp_path / "pairs.jsonl", [first, others]) == 3
 
 
 def test_pairs_are_what_is_read(tmp_path):

@@ -61,6 +61,11 @@ def test_shares_are_sharp():
     np.testing.assert_allclose(by_scores(np.array([3.0, 5.0])), [least, 1 - least])
 
 
+def test_scores_may_be_huge():
+    found = by_scores(np.array([1e308, -1e308, 3e307]))
+    np.testing.assert_allclose(found, by_scores(np.array([10.0, -10.0, 3.0])))
+
+
 def test_equal_scores_get_equal_shares():
     assert by_scores(np.full(4, 0.3)).tolist() == [0.25] * 4
 

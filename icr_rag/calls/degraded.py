@@ -44,6 +44,19 @@ def sentence(
     return f"deadline of {due.milliseconds:g} ms: {'; '.join(found)}"
 
 
+def embedding(due: Deadline | None, begin: float) -> str:
+    """That an embedder took most of the time, as a clause; "" if it did not.
+
+    Args:
+        begin: seconds of the deadline's that were gone before.
+    """
+    if due is None:
+        return ""
+    seconds = due.elapsed - begin
+    took = seconds > max(0.001, 0.5 * due.seconds)
+    return f"the embedder took {1000 * seconds:.0f} ms" if took else ""
+
+
 def given_order(
     documents: Sequence[Document], config: RerankerConfig
 ) -> tuple[Scored, int, list[str]]:

@@ -11,12 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from icr_rag.calls.embedding_models import Batch, Embedding, Named, methods_of
+from icr_rag.calls.embedding_models import Batch, EmbedderLike, Embedding, Named, methods_of
 from icr_rag.config import RerankerConfig
 from icr_rag.config_scores import counts_first_stage
-from icr_rag.deadline import step
+from icr_rag.deadline import check, step
 from icr_rag.errors import ConfigError, EmbedderError, brief, shown
 from icr_rag.frameworks.evidence import EMBEDDER, Column, counts_by_scores
 from icr_rag.scoring.base import Cost
@@ -102,8 +104,11 @@ class Embedder:
         # A query that is known costs nothing either.
         characters = sum(map(len, new)) + (0 if own[0] in kept else len(query))
         if characters:
+            check(_EMBED, characters)
+            # What loading takes says nothing of how long embedding does.
+            methods = self._methods()
             with step(_EMBED, characters):
-                made = self._embed(query, new, queries=own[0] not in kept)
+                made = self._embed(methods, query, new, queries=own[0] not in kept)
             self._keep(made)
             kept |= made
         asked = kept[own[0]]
@@ -118,22 +123,25 @@ class Embedder:
         return [cosine.get(text) for text in texts]
 
     def _embed(
-        self, query: str, texts: list[str], *, queries: bool
+        self, methods: tuple[Batch, Batch], query: str, texts: list[str], *, queries: bool
     ) -> dict[tuple[bool, str], Vector]:
         """Vectors of what is not known yet."""
-        embed_query, embed_documents = self._methods()
-        try:
-            of_query = [embed_query([query])] if queries else []
-            of_texts = embed_documents(list(texts)) if texts else []
-        except Exception as error:
-            raise EmbedderError(
-                f"the embedder ({self._name}) failed: {type(error).__name__}: "
-                f"{brief(str(error))}; see to it, leave out embedder=, or set fusion='none'"
-            ) from error
-        keys = [*((True, query) for _ in of_query), *((False, text) for text in texts)]
-        vectors = [vector for one in of_query for vector in self._vectors(one, 1)]
-        vectors += self._vectors(of_texts, len(texts)) if texts else []
-        return dict(zip(keys, vectors, strict=True))
+        embed_query, embed_documents = methods
+        asked = [(True, embed_query, [query])] if queries else []
+        asked += [(False, embed_documents, texts)] if texts else []
+        made: dict[tuple[bool, str], Vector] = {}
+        for is_query, embed, own in asked:
+            try:
+                found = embed(list(own))
+            except Exception as error:
+                raise EmbedderError(
+                    f"the embedder ({self._name}) failed: {type(error).__name__}: "
+                    f"{brief(str(error))}; see to it, leave out embedder=, or set fusion='none'"
+                ) from error
+            # At once: it may write its next answer over this one.
+            vectors = self._vectors(found, len(own))
+            made.update(zip([(is_query, text) for text in own], vectors, strict=True))
+        return made
 
     def _vectors(self, found: object, count: int) -> list[Vector]:
         """Vectors of length 1, checked. One of zeros stays so: it is like nothing."""
@@ -178,22 +186,41 @@ class Embedder:
         )
 
 
+def apart(fields: Mapping[str, object]) -> tuple[dict[str, object], dict[str, Any]]:
+    """Settings, and apart from them an embedder that is an object and so no setting."""
+    settings = dict(fields)
+    given = isinstance(settings.get("embedder"), (str, Path, NoneType))
+    return settings, {} if given else {"embedder": settings.pop("embedder")}
+
+
+def replaced(config: RerankerConfig, changes: Mapping[str, object]) -> RerankerConfig:
+    """Settings without the name of an embedder, where changes have another one, or none."""
+    return config.replace(embedder=None) if "embedder" in changes else config
+
+
+def switched(config: RerankerConfig, changes: Mapping[str, object]) -> dict[str, Any]:
+    """What to make a reranker of: `RerankerConfig.switched`, with an embedder among the changes."""
+    settings, given = apart(changes)
+    return {"config": replaced(config, changes).switched(**settings), **given}
+
+
 def with_embedder(
-    base: RerankerConfig, embedder: Embedding | str | None, fields: Mapping[str, Any]
+    base: RerankerConfig, embedder: EmbedderLike | None, fields: Mapping[str, Any]
 ) -> tuple[RerankerConfig, Embedder | None]:
     """Settings of a reranker, and its embedder; None: it has none. Loads nothing.
 
     Args:
         base: settings.
-        embedder: the caller's object; or a name, which is a setting.
+        embedder: the caller's object; or a name or folder, which is a setting.
         fields: settings that replace those of ``base``.
 
     Raises:
         ConfigError: if it is no embedding model, or means nothing beside other settings.
     """
-    changes = {**fields, "embedder": embedder} if isinstance(embedder, str) else fields
+    named = isinstance(embedder, (str, Path))
+    changes = {**fields, "embedder": embedder} if named else fields
     config = base.replace(**changes) if changes else base
-    if embedder is None or isinstance(embedder, str):
+    if embedder is None or isinstance(embedder, (str, Path)):
         return config, None if config.embedder is None else Embedder(config=config)
     if config.embedder is not None:
         raise ConfigError(

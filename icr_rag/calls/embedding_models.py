@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from icr_rag.config import RerankerConfig
@@ -53,8 +54,10 @@ class Encoder(Protocol):
         """One vector per text."""
 
 
-#: What `icr_rag.Reranker` takes as ``embedder=``, beside the name of a model.
+#: An embedding model that is an object.
 Embedding = LangChainEmbeddings | LlamaIndexEmbedding | QueryEncoder | Encoder
+#: What `icr_rag.Reranker` takes as ``embedder=``: also the name or folder of a model.
+EmbedderLike = Embedding | str | Path
 
 #: Embeds a list of texts.
 Batch = Callable[[list[str]], object]
@@ -66,6 +69,7 @@ class Named:
 
     embedder: str
     device: str
+    cache_dir: str | None
     local_files_only: bool
     trust_remote_code: bool
 
@@ -75,6 +79,7 @@ class Named:
         return cls(
             str(config.embedder),
             config.device,
+            config.cache_dir,
             config.local_files_only,
             config.trust_remote_code,
         )
@@ -93,6 +98,7 @@ class Named:
             model: Encoder = SentenceTransformer(
                 self.embedder,
                 device=None if self.device == "auto" else self.device,
+                cache_folder=self.cache_dir,
                 local_files_only=self.local_files_only,
                 trust_remote_code=self.trust_remote_code,
             )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from icr_rag.calls.candidates import Candidates
 from icr_rag.calls.cascade import read_again
-from icr_rag.calls.degraded import NOT_COMPARED, left_out_of, sentence
+from icr_rag.calls.degraded import NOT_COMPARED, embedding, left_out_of, sentence
 from icr_rag.calls.passages import fold, split_documents
 from icr_rag.calls.request import FirstStage, Request
 from icr_rag.config import RerankerConfig
@@ -88,10 +88,12 @@ def rank(
 
         columns = {**first_stage.columns}
         if first_stage.embedder is not None:
+            begin = 0.0 if due is None else due.elapsed
             try:
                 columns |= first_stage.embedder.column(query, documents, columns, config, cost)
             except OutOfTime:
                 left_out.append("the embedder was not asked")
+            why = why or embedding(due, begin)
 
         query_ids, token_ids = candidates.query_ids, candidates.token_ids
         asked = answered or scorer
@@ -157,7 +159,8 @@ def rank(
         unscored=tuple(sorted(spread.unscored)),
         scoring=scorer.config.scoring,
         scoring_reason=scorer.reason,
-        fused=rule.fused,
+        # What has no score was not combined with anything.
+        fused={} if len(ranked.unscored) == len(ranked.scores) else rule.fused,
     )
     if due is None:
         return Ranked(scored, usage, candidates.context)

@@ -57,7 +57,8 @@ def choose(asked: Asked, tasks: Sequence[Task]) -> tuple[Choice, Teaching]:
     if not learned and asked.l2 is not None:
         raise InputError(f"--l2 is for --method learned; {asked.method} has no penalty")
     default = BLEND if any(task.labels == "given" for task in tasks) else LIKELIHOOD
-    names = (asked.teacher or (default if learned else LABELS)).split(",")
+    given = asked.teacher or (default if learned else LABELS)
+    names = [name.strip() for name in given.split(",")]
     for name in names:
         if not name or (Path(name).suffix in _SCORES and not Path(name).is_file()):
             raise DataError(f"--teacher {name or ','.join(names)}: there is no file {name!r}")
@@ -106,7 +107,10 @@ def collect_taught(
     Raises:
         DataError: if there is nothing to read, or a file of scores lacks some.
         ConfigError: for a teacher that cannot score.
+        ModelLoadError: for one that is no model, before anything is read.
     """
+    from icr_rag.calls.load import depth_run
+    from icr_rag.model.loading import load_config
     from icr_rag.profiling.collect import reading_config
     from icr_rag.profiling.resume import collect_or_resume
     from icr_rag.profiling.teacher_scores import (
@@ -121,6 +125,9 @@ def collect_taught(
     names = [name for name in teaching.weights if name not in (LABELS, LIKELIHOOD)]
     found = {name: read_scores(Path(name), tasks) for name in names if _is_file(name)}
     scoring = {name: teacher_config(config, name) for name in names if name not in found}
+    for own in scoring.values():
+        # A name that was mistyped is that of no model.
+        depth_run(own, load_config(own).text)
     scoring[LIKELIHOOD] = teacher_config(config, LIKELIHOOD)
     reading = reading_config(config)
     with ExitStack() as stack, Reranker(reading) as reranker:

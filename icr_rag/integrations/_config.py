@@ -6,11 +6,11 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
+from icr_rag.calls.embedder import apart
 from icr_rag.config import RerankerConfig
 from icr_rag.config_sources import read_config_file, read_environment
 from icr_rag.errors import ConfigError
@@ -100,7 +100,7 @@ class Makers:
         from icr_rag.integrations._llm import unwrap_llm
 
         own, settings = adapter_settings(cls, fields)
-        settings, runtime = _apart(settings)
+        settings, runtime = apart(settings)
         merged = _merged(config, settings)
         reranker = Reranker.from_model(*unwrap_llm(llm, tokenizer), merged, **runtime)
         maker: Callable[..., Self] = cls
@@ -118,7 +118,7 @@ def _made(
     Checked together: a setting may be for the method that a keyword asks for.
     """
     own, settings = adapter_settings(adapter, fields)
-    settings, runtime = _apart(settings)
+    settings, runtime = apart(settings)
     named = {name: value for name, value in own.items() if name in RerankerConfig.model_fields}
     # An adapter's own top_n is no setting of the reranker.
     named.pop("top_n", None)
@@ -180,15 +180,8 @@ def resolve_reranker(
                 "beside it. Set them where the Reranker is made"
             )
         return reranker
-    settings, runtime = _apart(fields)
+    settings, runtime = apart(fields)
     return Reranker(_merged(config, settings), **runtime)
-
-
-def _apart(fields: Mapping[str, object]) -> tuple[dict[str, object], dict[str, Any]]:
-    """Settings, and apart from them an embedder that is an object and so no setting."""
-    settings = dict(fields)
-    given = isinstance(settings.get("embedder"), (str, Path, NoneType))
-    return settings, {} if given else {"embedder": settings.pop("embedder")}
 
 
 def _merged(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 
 from icr_rag.document_files import read_document_file
@@ -78,7 +79,20 @@ def load_queries(
         documents = _pooled(paths)
         for log in logs:
             tasks.append(log_task(log, documents, wanted.limit, wanted.depth, wanted.language))
-    return tasks
+    return _told_apart(tasks)
+
+
+def _told_apart(tasks: Sequence[Task]) -> list[Task]:
+    """The same with a number behind a name that another one before has too, as two folders of one
+    name in different places have: readings and scores are found by it."""
+    names: set[str] = set()
+    found = []
+    for task in tasks:
+        numbered = (f"{task.name} ({number})" for number in count(2))
+        name = next(own for own in chain([task.name], numbered) if own not in names)
+        names.add(name)
+        found.append(task if name == task.name else replace(task, name=name))
+    return found
 
 
 def _split(queries: str) -> tuple[set[str], list[Path]]:

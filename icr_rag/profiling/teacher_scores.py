@@ -132,8 +132,9 @@ def read_scores(path: Path, tasks: Sequence[Task]) -> Scores:
 
     Raises:
         DataError: for a file that cannot be read, a malformed line, a pair that stands twice, a
-            score that is no finite number, or pairs that are missing.
+            score that is no finite number, pairs that are missing, or ids of two tasks' pairs.
     """
+    _check_ids(tasks)
     found = _read_jsonl(path) if path.suffix == ".jsonl" else read_run_scores(path)
     wanted = wanted_pairs(tasks)
     missing = [
@@ -169,8 +170,9 @@ def write_pairs(path: Path, tasks: Sequence[Task]) -> int:
         How many pairs.
 
     Raises:
-        DataError: if the file cannot be written.
+        DataError: if the file cannot be written, or pairs of two tasks have the same ids.
     """
+    _check_ids(tasks)
     data = {task.name: task.dataset for task in tasks}
     lines = [
         json.dumps(
@@ -268,8 +270,26 @@ def _read_jsonl(path: Path) -> dict[str, dict[str, float]]:
             )
         if ids[1] in found.setdefault(ids[0], {}):
             raise DataError(f"{place}: document {ids[1]} stands twice for query {ids[0]}")
-        found[ids[0]][ids[1]] = float(score)
+        try:
+            found[ids[0]][ids[1]] = float(score)
+        except OverflowError:
+            found[ids[0]][ids[1]] = math.inf
     return found
+
+
+def _check_ids(tasks: Sequence[Task]) -> None:
+    """Raise `DataError` where the same ids are those of pairs of two tasks: in a file of scores
+    nothing else tells them apart."""
+    groups: dict[tuple[str, str], str] = {}
+    for (group, query), names in wanted_pairs(tasks).items():
+        for document in names:
+            other = groups.setdefault((query, document), group)
+            if other != group:
+                raise DataError(
+                    f"query {query} and document {document} are in {other} and in {group}, and a "
+                    "file of scores tells pairs apart by these ids; give data whose ids differ, or "
+                    "profile on one of the two"
+                )
 
 
 def _is_id(value: object) -> bool:

@@ -40,7 +40,8 @@ def by_scores(scores: np.ndarray) -> np.ndarray:
     Args:
         scores: [document], higher is better, of any scale; equal ones get equal shares.
     """
-    sharp = SHARPNESS * standardise(scores)
+    # Divided first by the largest: no square of what is left is too large.
+    sharp = SHARPNESS * standardise(scores / np.abs(scores).max(initial=1))
     shares: np.ndarray = np.exp(sharp - sharp.max(initial=-np.inf))
     shares /= shares.sum()
     return shares
