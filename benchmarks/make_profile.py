@@ -20,7 +20,10 @@ from pathlib import Path
 
 import numpy as np
 from teaching import (
+    ATTENTION,
     FAMILIES,
+    L2,
+    MIXED,
     Collected,
     add_likelihoods,
     likelihood_of,
@@ -39,9 +42,6 @@ from icr_rag.profiling.samples import Sample, standardise
 from icr_rag.profiling.teachers import average
 from icr_rag.profiling.weights import score
 
-#: Up to which layer attention alone reads, and how many readings; docs/study.md has the curves.
-#: Likelihood runs all layers anyhow, so that mixed scoring reads all heads.
-MAX_LAYER, SIZE = 24, None
 BLEND = average(["blend"])
 
 SHIPPED = Path(shipped.__file__).parent
@@ -99,11 +99,14 @@ def held_out(
 def profiles_of(reading: str, data: Collected) -> list[Profile]:
     """The profiles that a way of reading gives."""
     made = []
+    # Of each way of scoring with the heads that ship for it, in both files.
+    together = {
+        "attention": held_out(data, dict(ATTENTION))[0].attention,
+        "mixed": held_out(data, dict(MIXED))[0].mixed if reading == "mixed" else None,
+    }
     for fields in GIVES[reading]:
         mixed = fields["scoring"] == "mixed"
-        settings: dict[str, object] = {"size": SIZE}
-        if not mixed:
-            settings["max_layer"] = MAX_LAYER
+        settings: dict[str, object] = dict(MIXED if mixed else ATTENTION)
         figures, weight, families = held_out(data, settings)
         if reading != "mixed":
             # Likelihood is not to be had in these prompts.
@@ -116,6 +119,7 @@ def profiles_of(reading: str, data: Collected) -> list[Profile]:
         # In as many digits as anything that is read has.
         rounded = tuple(head.model_copy(update={"weight": round(head.weight, 4)}) for head in heads)
         samples = [s for own in known(data).values() for s in own]
+        figures = figures.model_copy(update=together if reading == "mixed" else {})
         made.append(
             Profile(
                 **fields,
@@ -132,7 +136,7 @@ def profiles_of(reading: str, data: Collected) -> list[Profile]:
                     "from": "benchmarks/teaching_texts.py, benchmarks/teaching_data.py",
                 },
                 method="SmolLM2-135M: heads taught by its likelihood and labels on seven families "
-                "of text in twelve languages, docs/study.md",
+                "of text in eleven languages, docs/study.md",
                 measured={"families left out in turn": {
                     "measure": "nDCG@10, shuffled candidates", **families,
                     "from": "benchmarks/make_profile.py"}},
@@ -143,6 +147,20 @@ def profiles_of(reading: str, data: Collected) -> list[Profile]:
             )
         )  # fmt: skip
     return made
+
+
+def compare_settings(data: Collected) -> None:
+    """Held-out figures by penalty, size and depth, as Markdown."""
+    print("| L2 | readings | last layer | attention | mixed |\n|---|---|---|---|---|")
+    for l2 in (10.0, 20.0, 40.0, 80.0):
+        for size in (32, 64, 128, None):
+            for last in (15, 18, 21, 24, 29):
+                if l2 != L2 and (size, last) != (64, 21):
+                    continue
+                settings: dict[str, object] = {"l2": l2, "size": size, "max_layer": last}
+                found, _, _ = held_out(data, settings)
+                print(f"| {l2:g} | {size or 'all'} | {last} | {found.attention:.3f} "
+                      f"| {found.mixed:.3f} |")  # fmt: skip
 
 
 def ship(profile: Profile, folder: Path) -> None:
@@ -167,11 +185,17 @@ def main() -> None:
     parser.add_argument(
         "--profiles", type=Path, default=SHIPPED, help="folder of the profiles that are written"
     )
+    parser.add_argument(
+        "--settings", action="store_true", help="compare penalties, sizes and depths, write nothing"
+    )
     parser.add_argument("--plot", type=Path, help="layer curve and heads, without the suffix")
     arguments = parser.parse_args()
     pointwise = load(arguments.readings, "mixed", {})
     if pointwise is None:
         raise SystemExit(f"{arguments.readings} has no mixed.npz")
+    if arguments.settings:
+        compare_settings(pointwise)
+        return
     for reading in GIVES:
         data = pointwise if reading == "mixed" else load(arguments.readings, reading, {})
         if data is None:

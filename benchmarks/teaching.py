@@ -24,16 +24,23 @@ from teaching_data import PARTS, name_of
 
 from icr_rag.evaluation.environment import hardware, versions
 from icr_rag.model.reading import READINGS
-from icr_rag.profiles import HeadWeight, Profile, shipped
+from icr_rag.profiles import HeadWeight, Profile
 from icr_rag.profiling.crossval import best_weight, evaluate_heads, measure_scores
 from icr_rag.profiling.heads import core_values, qr_values, select_heads_by
 from icr_rag.profiling.samples import Sample, load_samples, standardise
 from icr_rag.profiling.teachers import Teaching, average
 from icr_rag.profiling.weights import learn_weights, score
 
-SHIPPED = Path(shipped.__file__).parent
+ATTENTION_FILE = "smollm2-135m.attention.pointwise.json"
+MIXED_FILE = "smollm2-135m.mixed.pointwise.json"
 FAMILIES = tuple(dict.fromkeys(part.family for part in PARTS))
 RESAMPLES = 2000
+#: Penalty of all teachers here, and how the profiles that ship read: settings of `learn_weights`.
+#: Chosen on families whose labels may teach, each left out in turn (`make_profile.py --settings`
+#: shows it): attention alone gives up the deepest layers, which it would have to run.
+L2 = 20.0
+ATTENTION = {"size": 64, "max_layer": 21}
+MIXED = {"size": 128}
 
 #: A row: family -> value of each of its measured queries.
 Row = dict[str, np.ndarray]
@@ -105,8 +112,8 @@ def unlabelled(sample: Sample) -> Sample:
 
 
 def taught(teacher: Teaching, **settings: object) -> Chooser:
-    """Heads taught with the penalty and size that go with a teacher."""
-    chosen: dict[str, object] = {"l2": teacher.l2, "size": None, **settings}
+    """Heads taught, all of them unless the settings say otherwise."""
+    chosen: dict[str, object] = {"l2": L2, "size": None, **settings}
 
     def choose(samples: Sequence[Sample]) -> Sequence[HeadWeight]:
         return learn_weights(samples, teacher=teacher, **chosen)  # type: ignore[arg-type]
@@ -178,17 +185,21 @@ def table(rows: Mapping[str, Row], base: str) -> list[str]:
     return lines
 
 
-def main_rows(data: Collected, joint: Collected | None, weight: float) -> dict[str, Row]:
-    """The table of teachers; ``weight``: of likelihood in mixed scoring."""
+def main_rows(
+    data: Collected, joint: Collected | None, weight: float, profiles: Path | None
+) -> dict[str, Row]:
+    """The table of teachers.
+
+    Args:
+        weight: of likelihood in mixed scoring.
+        profiles: folder of others to compare with, whatever these have seen.
+    """
     rows: dict[str, Row] = {}
     if joint is not None:
         rows["ICR, all layers, joint"] = joint.scored(icr)
-    attention = Profile.load(SHIPPED / "smollm2-135m.attention.pointwise.json")
-    layers, heads = next(iter(data.measured.values()))[0].readings.shape[1:3]
-    # Of another model they say nothing.
-    ours = (attention.shape.num_hidden_layers, attention.shape.num_attention_heads)
-    if ours == (layers, heads):
-        rows["shipped attention"] = data.row(dict.fromkeys(FAMILIES, attention.heads))
+    before = None if profiles is None else Profile.load(profiles / ATTENTION_FILE)
+    if before is not None:
+        rows["profile given, attention"] = data.row(dict.fromkeys(FAMILIES, before.heads))
     for size in (8, 16):
         rows[f"CoRe, {size} heads"] = data.row(
             data.chosen(lambda s, n=size: select_heads_by(core_values(labelled_only(s)), n))
@@ -198,15 +209,20 @@ def main_rows(data: Collected, joint: Collected | None, weight: float) -> dict[s
     )
     for name in ("labels", "likelihood", "blend"):
         rows[f"attention taught by {name}"] = data.row(data.chosen(taught(average([name]))))
+    blend = average(["blend"])
+    rows["attention as shipped: 64 readings"] = data.row(data.chosen(taught(blend, **ATTENTION)))
     rows["query likelihood"] = data.scored(likelihood_of)
-    if ours == (layers, heads):
-        mixed = Profile.load(SHIPPED / "smollm2-135m.mixed.pointwise.json")
-        rows["shipped mixed"] = mixed_row(
+    if profiles is not None:
+        mixed = Profile.load(profiles / MIXED_FILE)
+        rows["profile given, mixed"] = mixed_row(
             data, dict.fromkeys(FAMILIES, mixed.heads), mixed.likelihood_weight
         )
     for name in ("labels", "likelihood", "blend"):
         choose = taught(average([name]))
         rows[f"mixed, taught by {name}"] = mixed_row(data, data.chosen(choose), weight)
+    rows["mixed as shipped: 128 readings"] = mixed_row(
+        data, data.chosen(taught(blend, **MIXED)), weight
+    )
     return rows
 
 
@@ -315,6 +331,7 @@ def main() -> None:
     parser.add_argument("--scores", action="append", type=named_file, default=[],
                         metavar="NAME=FILE", help="another re-ranker's, JSONL")  # fmt: skip
     parser.add_argument("--curves", action="store_true")
+    parser.add_argument("--profiles", type=Path, help="folder of profiles to compare with")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     others = dict(arguments.scores)
@@ -324,12 +341,12 @@ def main() -> None:
     blend = average(["blend"])
     told: dict[str, object] = {"hardware": hardware(), "versions": versions()}
 
-    weight = fitted_weight(data, taught(blend))
+    weight = fitted_weight(data, taught(blend, **MIXED))
     told["weight of likelihood, fitted"] = weight
-    rows = main_rows(data, load(arguments.readings, "joint", {}), weight)
+    rows = main_rows(data, load(arguments.readings, "joint", {}), weight, arguments.profiles)
     lines = ["## Teachers", "", *table(rows, "query likelihood")]
     if {"MiniLM", "BM25"} <= set(others):
-        fused = fused_rows(data, data.chosen(taught(blend)), weight)
+        fused = fused_rows(data, data.chosen(taught(blend, **MIXED)), weight)
         lines += ["", "## First stage", "", *table(fused, "MiniLM's cosine")]
         told["first stage"] = {label: values(row) for label, row in fused.items()}
     for name in others:
@@ -343,9 +360,11 @@ def main() -> None:
             add_likelihoods(own, data)
             # The same queries, read one by one.
             tails = {
-                "pointwise": narrowed(data, own).row(data.chosen(taught(blend))),
-                f"{reading} tail": own.row(own.chosen(taught(blend))),
-                f"{reading} tail, pointwise heads": own.row(data.chosen(taught(blend))),
+                "pointwise": narrowed(data, own).row(data.chosen(taught(blend, **ATTENTION))),
+                f"{reading} tail": own.row(own.chosen(taught(blend, **ATTENTION))),
+                f"{reading} tail, pointwise heads": own.row(
+                    data.chosen(taught(blend, **ATTENTION))
+                ),
             }
             lines += ["", f"## Tails over kept documents: {reading}", ""]
             lines += table(tails, "pointwise")
