@@ -19,6 +19,7 @@ from icr_rag.calls import embedder as embedders
 from icr_rag.calls.embedder import Embedder
 from icr_rag.calls.embedding_models import Named
 from icr_rag.errors import ConfigError, EmbedderError, ICRError, ModelLoadError
+from icr_rag.model import forking
 
 QUERY = "Which metal melts first?"
 TEXTS = ["Tin melts at 232 degrees.", "Lead is soft.", "Copper conducts heat.", "Gold.", "Zinc."]
@@ -309,6 +310,26 @@ def test_asynchronous_calls_and_many_queries_ask_it_off_the_event_loop():
     for query, ranking in zip(queries, kept.rank_many(queries, [TEXTS, TEXTS]), strict=True):
         assert ranking.usage.fused == {"model": 1.0, "embedder": 1.0}
         assert ranking.scores == pytest.approx(kept.rank(query, TEXTS).scores, abs=1e-4)
+
+
+def test_a_forked_process_waits_for_nobody(monkeypatch):
+    monkeypatch.setattr(Named, "load", lambda _: Encoder())
+    kept = Embedder(config=RerankerConfig(embedder="org/name"))
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with kept._making.lock, kept._turns.lock:
+            held.set()
+            done.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    # As in the child, where the thread that holds them does not exist.
+    forking._renew()
+    assert kept.cosines(QUERY, TEXTS) == pytest.approx(cosines(QUERY, TEXTS), abs=1e-6)
+    done.set()
+    holder.join()
 
 
 def test_under_a_deadline_it_is_asked_only_if_there_is_time():

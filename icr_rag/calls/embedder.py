@@ -7,7 +7,6 @@ never changed; its vectors are kept by text.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -21,6 +20,7 @@ from icr_rag.config_scores import counts_first_stage
 from icr_rag.deadline import check, step
 from icr_rag.errors import ConfigError, EmbedderError, brief, shown
 from icr_rag.frameworks.evidence import EMBEDDER, Column, counts_by_scores
+from icr_rag.model.forking import Turns
 from icr_rag.scoring.base import Cost
 from icr_rag.types import Document
 
@@ -54,8 +54,8 @@ class Embedder:
         self.given = given
         self.named = None if config is None else Named.of(config)
         self.model = given
-        self._making = threading.Lock()
-        self._lock = threading.Lock()
+        self._making = Turns()
+        self._turns = Turns()
         #: (whether it is a query, text) -> its vector, of length 1, the latest last.
         self._kept: dict[tuple[bool, str], Vector] = {}
 
@@ -98,7 +98,7 @@ class Embedder:
             return [None] * len(texts)
         own = [(True, query)]
         keys = [(False, text) for text in readable]
-        with self._lock:
+        with self._turns.lock:
             kept = {key: self._kept[key] for key in (*own, *keys) if key in self._kept}
         new = [text for text in readable if (False, text) not in kept]
         # A query that is known costs nothing either.
@@ -163,14 +163,14 @@ class Embedder:
         return list((matrix / np.where(length == 0, 1, length)).astype(np.float32))
 
     def _keep(self, made: Mapping[tuple[bool, str], Vector]) -> None:
-        with self._lock:
+        with self._turns.lock:
             self._kept |= made
             for key in list(self._kept)[: max(0, len(self._kept) - MOST_KEPT)]:
                 del self._kept[key]
 
     def _methods(self) -> tuple[Batch, Batch]:
         """What embeds queries, and what embeds documents: each a list of texts."""
-        with self._making:
+        with self._making.lock:
             if self.model is None and self.named is not None:
                 self.model = self.named.load()
         return methods_of(self.model)

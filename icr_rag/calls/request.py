@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from icr_rag.frameworks.evidence import Column
 
 #: Weights by name that no list of scores is needed for.
-_WITHOUT_SCORES = {"order", "embedder"}
+WITHOUT_SCORES = ("order", "embedder")
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Request:
             return {} if found is None else {SCORES: found}
         columns = check_columns(scores, count)
         for name, _ in config.first_stage_weights or ():
-            if name not in columns and name not in _WITHOUT_SCORES:
+            if name not in columns and name not in WITHOUT_SCORES:
                 raise InputError(
                     f"first_stage_weights has a weight of {name!r}, and the first stage's scores "
                     f"are {', '.join(map(repr, columns)) or 'none'}; give scores of that name in "

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 
 from icr_rag.calls.embedder import apart
+from icr_rag.calls.request import WITHOUT_SCORES
 from icr_rag.config import RerankerConfig
 from icr_rag.config_sources import read_config_file, read_environment
 from icr_rag.errors import ConfigError
@@ -151,6 +152,13 @@ def without_first_stage(reranker: Reranker) -> Reranker:
         raise ConfigError(
             "fusion='weighted' needs the first stage's scores, which do not get here; "
             "fusion='rrf' goes by input order"
+        )
+    weights = dict(reranker.config.first_stage_weights or ())
+    named = [name for name in weights if name not in WITHOUT_SCORES]
+    if named:
+        raise ConfigError(
+            f"first_stage_weights has a weight of {named[0]!r}, and the first stage's scores do "
+            f"not get here; allowed are {' and '.join(map(repr, WITHOUT_SCORES))}: leave it out"
         )
     return reranker
 

@@ -161,6 +161,11 @@ def test_passthrough_says_so(ours, tiny_reranker, monkeypatch, caplog):
         (lambda c: c.rank(QUERY, TEXTS, sentences=[]), InputError, "unknown argument sentences"),
         (lambda c: c.rank(QUERY, TEXTS, top_k=-1), InputError, "top_n=-1"),
         (lambda c: CrossEncoder(fusion="weighted"), ConfigError, "do not get here"),
+        (
+            lambda c: CrossEncoder(first_stage_weights={"order": 1, "dense": 1}),
+            ConfigError,
+            "weight of 'dense', and the first stage's scores do not get here",
+        ),
         (lambda c: c.rank(" ", TEXTS), InputError, "the query is blank"),
         (lambda c: CrossEncoder("m", backend="onnx"), ConfigError, "unknown setting 'backend'"),
     ],
