@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Protocol, runtime_checkable
 
@@ -113,17 +113,22 @@ def _listed(scores: object, count: int, name: str) -> Sequence[object]:
 
 
 def check_retrieval_scores(
-    scores: object, count: int, may_lack_some: bool = False
+    scores: object, count: int, may_lack_some: bool = False, unread: Collection[int] = ()
 ) -> list[float] | None:
     """First-stage scores as finite floats, or an `InputError` that names the wrong one.
 
     Args:
         count: how many there must be.
         may_lack_some: whether None or NaN may stand for a score; then there are none at all.
+        unread: positions of documents that are not read; one that lacks there is 0, and counts
+            nowhere.
     """
     if scores is None:
         return None
-    values = _listed(scores, count, "retrieval_scores")
+    values = [
+        0.0 if place in unread and _lacks(_plain(value)) else value
+        for place, value in enumerate(_listed(scores, count, "retrieval_scores"))
+    ]
     if may_lack_some and any(_lacks(_plain(value)) for value in values):
         return None
     numbers = [_finite(_plain(value)) for value in values]

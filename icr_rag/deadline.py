@@ -65,6 +65,8 @@ class Deadline:
         self._kept_back = min(_MARGIN * self.seconds, _MOST_MARGIN)
         #: Set by whoever answers in place of a call that is still under way.
         self.abandoned = False
+        self._waited = 0.0
+        self._waiting_since: float | None = None
 
     @property
     def seconds(self) -> float:
@@ -85,6 +87,21 @@ class Deadline:
     def left(self) -> float:
         """Seconds for work: without what is kept back for the steps after it."""
         return self.until - self._kept_back
+
+    @property
+    def waited(self) -> float:
+        """Seconds of them that others were waited for, now included."""
+        since = self._waiting_since
+        return self._waited + (0.0 if since is None else self.clock() - since)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Inside the block others are waited for; such blocks do not stand in each other."""
+        self._waiting_since = self.clock()
+        try:
+            yield
+        finally:
+            self._waited, self._waiting_since = self.waited, None
 
     @contextmanager
     def keep_back(self, seconds: float) -> Iterator[None]:

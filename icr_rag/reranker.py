@@ -18,6 +18,7 @@ from icr_rag.arguments import (
     check_deadline,
     check_documents,
     check_instruction,
+    check_max_tokens,
     check_query,
     check_top_n,
 )
@@ -31,7 +32,7 @@ from icr_rag.calls.request import FirstStage, Request
 from icr_rag.calls.scorers import Scorers
 from icr_rag.config import RerankerConfig
 from icr_rag.deadline import Clock, Deadline, OutOfTime, begun
-from icr_rag.errors import ClosedError, ConfigError, InputError, brief
+from icr_rag.errors import ClosedError, ConfigError, brief
 from icr_rag.fields import Given, check_given
 from icr_rag.frameworks.combine import check_scores
 from icr_rag.model.device import release_cached_memory
@@ -40,8 +41,6 @@ from icr_rag.types import AttentionReading, DocumentLike, Encoded, Ranking, Usag
 from icr_rag.worker import Worker
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from transformers import PreTrainedTokenizerBase
 
     from icr_rag.calls.instructed import Made
@@ -75,10 +74,11 @@ class Reranker:
         embedder: EmbedderLike | None = None,
         **fields: Any,
     ) -> None:
-        base = RerankerConfig() if config is None else config
-        self.config, self._embedder = with_embedder(base, embedder, fields)
+        self.config, self._embedder = with_embedder(config or RerankerConfig(), embedder, fields)
         self._scorers = Scorers()
         self._worker = Worker()
+        # A short list does not wait for a long one.
+        self._composers = Worker(threads=4)
         #: What deadlines and paces are read from.
         self._clock: Clock = time.perf_counter
 
@@ -178,8 +178,9 @@ class Reranker:
         ``instruction`` and ``max_tokens_per_doc`` raise; whatever else goes wrong is in the
         ranking's ``error``.
         """
+        due = self._begun(deadline_ms)
         ask = functools.partial(Request.of, self.config, self._clock, query, documents, top_n)
-        return self._rank(ask(retrieval_scores, deadline_ms, instruction, max_tokens_per_doc))
+        return self._rank(ask(retrieval_scores, due, instruction, max_tokens_per_doc))
 
     def _rank(self, request: Request, answered: Scorer | None = None) -> Ranking:
         given, top_n = request.documents, request.top_n
@@ -201,7 +202,7 @@ class Reranker:
 
     def _score(self, request: Request, answered: Scorer | None = None) -> Ranked:
         """Check, load, and go through the steps."""
-        started = self._clock()
+        started = request.busy
         query, given = request.query, request.read
         check_query(query)
         first_stage = FirstStage(request.first_stage(self.config), self._embedder)
@@ -216,8 +217,8 @@ class Reranker:
                 raise OutOfTime
             scorers = self._held(request.due, request.instruction)
         except OutOfTime:
-            return nothing_scored(self.config, request)
-        loaded = self._clock() - started
+            return nothing_scored(self.config, request, loading=self._scorers.made is None)
+        loaded = request.busy - started
         return rank_in_turn(scorers, self.config, request, first_stage, loaded, answered)
 
     async def arank(
@@ -236,7 +237,8 @@ class Reranker:
         A cancelled call that has started finishes in its thread and its result is dropped. So does
         one that has not ended at its deadline: the given order is returned then, in time.
         """
-        if check_deadline(deadline_ms, self.config.deadline_ms) is None:
+        due = self._begun(deadline_ms)
+        if due is None:
             # By `rank`, so that a class that has its own is asked on both paths.
             call = functools.partial(
                 self.rank, query, documents, top_n, retrieval_scores=retrieval_scores,
@@ -244,9 +246,11 @@ class Reranker:
                 max_tokens_per_doc=max_tokens_per_doc,
             )  # fmt: skip
             return await self._worker.run(call)
-        ask = functools.partial(Request.of, self.config, self._clock, query, documents, top_n)
-        request = ask(retrieval_scores, deadline_ms, instruction, max_tokens_per_doc)
-        return await answer_in_time(self._worker.run, self._rank, request)
+        ask = functools.partial(
+            Request.of, self.config, self._clock, query, documents, top_n,
+            retrieval_scores, due, instruction, max_tokens_per_doc,
+        )  # fmt: skip
+        return await answer_in_time(self._composers, self._worker, due, ask, self._rank)
 
     def rank_many(
         self,
@@ -256,8 +260,9 @@ class Reranker:
         *,
         deadline_ms: float | None = None,
         instruction: str | None = None,
+        max_tokens_per_doc: int | None = None,
     ) -> list[Ranking]:
-        """`rank` for each query with its own list of documents; ``instruction`` is for all.
+        """`rank` for each query with its own list of documents; other arguments are for all.
 
         Over kept states read by one tail (``document_states="independent"`` or "blind",
         ``framework="listwise"``), queries with the same list share one pass.
@@ -271,16 +276,19 @@ class Reranker:
         check_lists(queries, document_lists)
         asked, own = check_top_n(top_n, self.config.top_n), check_instruction(instruction)
         milliseconds = check_deadline(deadline_ms, self.config.deadline_ms)
+        most = check_max_tokens(max_tokens_per_doc)
         ask = functools.partial(Request, top_n=asked, clock=self._clock, instruction=own)
         return rank_lists(
             self.config,
             lambda due: self._held(due, own)[0],
             lambda query, given, answered, due: self._rank(
-                ask(query, given.documents, due=due, fields=given.read), answered
+                ask(query, given.documents, due=due, fields=given.read, max_tokens_per_doc=most),
+                answered,
             ),
             queries,
             [self._check_given(documents) for documents in document_lists],
             functools.partial(begun, milliseconds, self._clock),
+            most,
         )
 
     def read_attention(
@@ -322,11 +330,8 @@ class Reranker:
         """
         from icr_rag.calls.encode import encode_ahead
 
-        if self.config.document_states == "joint":
-            raise ConfigError(
-                "encode needs document_states='independent'; with 'joint' nothing can be kept"
-            )
-        return encode_ahead(self.scorer, self._check_given(documents).read, progress)
+        read = self._check_given(documents).read
+        return encode_ahead(lambda: self.scorer, self.config, read, progress)
 
     # --- life cycle -------------------------------------------------------------------------
 
@@ -360,18 +365,14 @@ class Reranker:
         A call that is under way ends as it would have; calls that wait raise `ClosedError`.
         """
         self._scorers.close()
+        self._composers.close()
         self._worker.close()
         release_cached_memory()
 
     def __enter__(self) -> Reranker:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Reranker:
@@ -379,11 +380,7 @@ class Reranker:
         return self
 
     def __reduce__(self) -> Any:
-        if self._scorers.foreign is not None:
-            raise InputError(
-                "a Reranker made by from_model cannot be pickled: its weights live in this "
-                "process; make one there from a configuration"
-            )
+        self._scorers.check_portable()
         return maker(type(self), self._embedder), (self.config,)
 
     def __repr__(self) -> str:
@@ -392,8 +389,11 @@ class Reranker:
     def _held(self, due: Deadline | None = None, instruction: str | None = None) -> Made:
         return self._scorers.get(self.config, self._make_scorers, due, instruction)
 
-    def _make_scorers(self) -> Made:
-        return self._scorers.make(self.config)
+    def _make_scorers(self, due: Deadline | None = None) -> Made:
+        return self._scorers.make(self.config, due)
+
+    def _begun(self, deadline_ms: float | None) -> Deadline | None:
+        return begun(check_deadline(deadline_ms, self.config.deadline_ms), self._clock)
 
     def _check_given(self, documents: Sequence[DocumentLike]) -> Given:
         return check_given(documents, self.config.rank_fields, self.config.rank_fields_format)

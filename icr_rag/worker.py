@@ -1,4 +1,5 @@
-"""The one thread in which a reranker's asynchronous calls take turns."""
+"""Threads in which a reranker's asynchronous calls are answered, mostly one in which they take
+turns."""
 
 from __future__ import annotations
 
@@ -15,20 +16,25 @@ Result = TypeVar("Result")
 
 
 class Worker:
-    """Runs calls one after the other, so that waiting ones can be cancelled before they start.
+    """Runs calls in the order in which they come, so that waiting ones can be cancelled before
+    they start.
 
     Made when it is first used, and again in a forked process, where its thread does not exist.
     No lock of it is ever held for longer than a look-up: an event loop may call it.
+
+    Args:
+        threads: how many calls run at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
+        self._threads = threads
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
         self._process = os.getpid()
         self._closed = False
 
     async def run(self, call: Callable[[], Result]) -> Result:
-        """``call()`` in the thread.
+        """``call()`` in a thread.
 
         Raises:
             ClosedError: after `close`.
@@ -41,7 +47,7 @@ class Worker:
             if self._closed:
                 raise ClosedError("this Reranker was closed; make a new one")
             if self._executor is None:
-                self._executor = ThreadPoolExecutor(1, thread_name_prefix="icr_rag")
+                self._executor = ThreadPoolExecutor(self._threads, "icr_rag")
             future = loop.run_in_executor(self._executor, call)
         return await future
 

@@ -8,12 +8,12 @@ import json
 import logging
 import pickle
 import threading
-from contextlib import contextmanager
 
 import pytest
 from beir import write_beir
 from fake_time import fake_time
 from tiny import byte_tokenizer, tiny_model
+from waits import held
 
 from icr_rag import Reranker, RerankerConfig, cli
 from icr_rag.deadline import Pace
@@ -29,26 +29,6 @@ def tiny(**fields):
     return Reranker.from_model(
         tiny_model("llama"), byte_tokenizer(), **{"layers": (1, 2), **fields}
     )
-
-
-@contextmanager
-def held(lock):
-    """Another thread holds a lock inside the block, however long that takes."""
-    has, end = threading.Event(), threading.Event()
-
-    def hold():
-        with lock:
-            has.set()
-            end.wait()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    has.wait()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join()
 
 
 def assert_given(ranking):
@@ -90,14 +70,16 @@ async def test_an_event_loop_has_its_answer_whatever_the_thread_does(caplog, mon
         # The first one's thread waits without a deadline, the second one is not begun.
         first = asyncio.ensure_future(ranker.arank(QUERY, TEXTS))
         await asyncio.sleep(0)
-        assert_given(await ranker.arank(QUERY, TEXTS, deadline_ms=20))
-        assert waits == [pytest.approx(0.02, abs=0.02)]
+        found = await ranker.arank(QUERY, TEXTS, deadline_ms=100)
+        assert_given(found)
+        assert "other calls held the model for" in found.degraded
+        assert waits == [pytest.approx(0.1, abs=0.1)]
         with pytest.raises(InputError, match="blank"):
             await ranker.arank(" ", TEXTS, deadline_ms=20)
     assert (await first).degraded is None
     assert (await ranker.arank(QUERY, TEXTS, deadline_ms=AMPLE)).degraded is None
     told = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert [line[:20] for line in told] == ["deadline of 20 ms: n"]
+    assert [line[:20] for line in told] == ["deadline of 100 ms: "]
 
 
 async def test_a_thread_that_is_late_is_not_waited_for(monkeypatch, caplog):
@@ -116,7 +98,9 @@ async def test_a_thread_that_is_late_is_not_waited_for(monkeypatch, caplog):
         return found
 
     monkeypatch.setattr(ranker.scorer, "score", score)
-    assert_given(await ranker.arank(QUERY, TEXTS, deadline_ms=500))
+    late = await ranker.arank(QUERY, TEXTS, deadline_ms=500)
+    assert_given(late)
+    assert "other calls" not in late.degraded
     assert ended == []
     end.set()
     # What has begun ends, late, and says nothing more: the worker takes calls in turn.

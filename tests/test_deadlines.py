@@ -279,7 +279,7 @@ def test_loading_counts_and_is_told(monkeypatch, caplog):
     ranker = tiny(**LIKELIHOOD)
     plain = ranker._make_scorers
     with fake_time(ranker) as clock:
-        monkeypatch.setattr(ranker, "_make_scorers", lambda: (clock.run(3000), plain())[1])
+        monkeypatch.setattr(ranker, "_make_scorers", lambda due: (clock.run(3000), plain(due))[1])
         found = ranker.rank(QUERY, DOCUMENTS, deadline_ms=50)
         assert [hit.index for hit in found] == [0, 1, 2, 4, 5, 6, 7, 3]
         assert found.usage.seconds["total"] == pytest.approx(3.0)
@@ -327,7 +327,7 @@ def test_mistakes_and_failures_are_as_without_a_deadline(monkeypatch):
     late = patient.rank(QUERY, DOCUMENTS)
     assert (late.error, late.degraded is None) == (None, False)
     broken = patient.with_config(deadline_ms=AMPLE)
-    monkeypatch.setattr(broken, "_make_scorers", lambda: 1 / 0)
+    monkeypatch.setattr(broken, "_make_scorers", lambda due: 1 / 0)
     failed = broken.rank(QUERY, DOCUMENTS)
     assert ("ZeroDivisionError" in failed.error, failed.degraded) == (True, None)
 

@@ -203,9 +203,9 @@ def test_the_latest_are_kept_on_the_same_weights(monkeypatch):
     made = []
     plain = load.scorers_on
 
-    def counted(engine, config):
+    def counted(engine, config, due=None):
         made.append(config.instruction)
-        return plain(engine, config)
+        return plain(engine, config, due)
 
     monkeypatch.setattr(load, "scorers_on", counted)
     monkeypatch.setattr(instructed, "MOST_INSTRUCTIONS", 2)

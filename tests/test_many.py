@@ -88,3 +88,30 @@ def test_a_wrong_query_fails_or_passes_through():
     found = patient.rank_many([QUERY, " "], [DOCUMENTS] * 2)
     assert found[0].error is None
     assert "blank" in found[1].error
+
+
+@pytest.mark.parametrize("fields", [
+    *({"framework": "listwise", **way} for way in WAYS),
+    {"framework": "pointwise"}, {"framework": "listwise", "passages": "max", "passage_tokens": 24},
+], ids=str)  # fmt: skip
+def test_a_limit_of_tokens_per_document_is_for_all_queries(fields, caplog):
+    if "passages" in fields:
+        pytest.importorskip("sentencex")
+        fields = {**fields, "document_states": "independent", "layers": (1, 2)}
+    keeping = reranker(**fields)
+    texts = ["hello there. " * 6, "who is it? It is a letter.", "abc"]
+    for most in (10, 40, 900):
+        expected = [keeping.rank(query, texts, max_tokens_per_doc=most) for query in QUERIES]
+        shared = "document_states" in fields
+        passes = counting(keeping) if shared else None
+        found = keeping.rank_many(QUERIES, [texts] * 4, max_tokens_per_doc=most)
+        if shared:
+            assert len(passes) == 1
+            del keeping.scorer._run
+        for one, other in zip(found, expected, strict=True):
+            assert one.scores == pytest.approx(other.scores, abs=1e-5)
+            assert one.usage.truncated == other.usage.truncated
+    assert "max_tokens_per_doc=10" in caplog.text
+    for wrong in (0, -1, 1.5, "many"):
+        with pytest.raises(InputError, match=r"max_tokens_per_doc=.*whole numbers from 1"):
+            keeping.rank_many(QUERIES, [texts] * 4, max_tokens_per_doc=wrong)

@@ -79,8 +79,8 @@ def test_first_stage_scores_give_the_order_of_a_prior():
 class CountsTheOrder(Reranker):
     """Its profile counts the first stage."""
 
-    def _make_scorers(self):
-        scorer, second = super()._make_scorers()
+    def _make_scorers(self, due=None):
+        scorer, second = super()._make_scorers(due)
         scorer.first_stage_weight = 0.3 if self.config.fusion == "auto" else 0.0
         return scorer, second
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from icr_rag.calls.passages import split_documents
+from icr_rag.config import RerankerConfig
 from icr_rag.errors import ConfigError
 from icr_rag.scoring.base import KeepsStates, Scorer
 from icr_rag.states.store import state_key
@@ -16,7 +17,8 @@ _BATCH = 16
 
 
 def encode_ahead(
-    scorer: Scorer,
+    make_scorer: Callable[[], Scorer],
+    config: RerankerConfig,
     documents: Sequence[Document],
     progress: Callable[[int, int], None] | None = None,
 ) -> Encoded:
@@ -28,10 +30,13 @@ def encode_ahead(
         ConfigError: if the scorer keeps nothing.
 
     Args:
-        scorer: one that keeps document states, and whose settings say how they are cut.
-        documents: not changed.
+        make_scorer: called once the settings are found to be in order, for it may load the model;
+            its scorer's settings say how documents are cut.
+        config: the reranker's.
+        documents: what the model reads of each. Not changed.
         progress: called with (finished, all) distinct documents.
     """
+    scorer = None if config.document_states == "joint" else make_scorer()
     started = time.perf_counter()
     if not isinstance(scorer, KeepsStates) or scorer.states is None:
         raise ConfigError(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -15,28 +14,12 @@ from icr_rag.calls.rank import Ranked, rank
 from icr_rag.calls.request import FirstStage, Request
 from icr_rag.config import RerankerConfig
 from icr_rag.deadline import Deadline, OutOfTime
+from icr_rag.model.turns import turn
 from icr_rag.scoring.base import Scorer
+from icr_rag.types import Ranking
+from icr_rag.worker import Worker
 
 Result = TypeVar("Result")
-
-
-@contextmanager
-def turn(lock: threading.RLock, due: Deadline | None) -> Iterator[None]:
-    """Hold a lock inside the block.
-
-    Raises:
-        OutOfTime: if others held it for too long.
-    """
-    if due is None:
-        with lock:
-            yield
-        return
-    if not lock.acquire(timeout=min(max(0.0, due.left), threading.TIMEOUT_MAX)):
-        raise OutOfTime
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def rank_in_turn(
@@ -60,69 +43,89 @@ def rank_in_turn(
         return rank(
             scorer, second, config, request, first_stage, seconds_to_load, answered=answered
         )
-    why = loading(due, seconds_to_load)
-    before = due.elapsed
     try:
         with turn(scorer.engine.lock, due):
-            why = why or waited(due, due.elapsed - before)
+            why = took_most(due, request.composing, seconds_to_load)
             return rank(
                 scorer, second, config, request, first_stage, seconds_to_load, why, answered
             )
     except OutOfTime:
-        return nothing_scored(config, request, why or waited(due, due.elapsed - before))
+        return nothing_scored(config, request, seconds_to_load)
 
 
-def nothing_scored(config: RerankerConfig, request: Request, why: str | None = None) -> Ranked:
+def nothing_scored(
+    config: RerankerConfig, request: Request, seconds_to_load: float = 0.0, *, loading: bool = False
+) -> Ranked:
     """The given order.
 
     Args:
         request: one that has a deadline.
-        why: what took the time, as a clause; None: waiting for others, if anything.
+        seconds_to_load: how long loading took.
+        loading: whether the model is not loaded yet; all that was done for the call is that.
     """
     scored, blank, left_out = given_order(request.read, config)
     due = request.due or Deadline(0.0, request.clock)
-    if why is None:
-        why = waited(due, due.elapsed)
+    if loading:
+        seconds_to_load = due.elapsed - due.waited - request.composing
+    why = took_most(due, request.composing, seconds_to_load)
     told = sentence(due, scored, blank, left_out, why)
     return Ranked(scored, unscored_usage(due, scored), degraded=told)
 
 
-def loading(due: Deadline, seconds: float) -> str:
-    """That loading took most of the time, as a clause; "" if it did not."""
-    took = seconds > max(0.001, 0.5 * due.seconds)
-    return f"loading the model took {1000 * seconds:.0f} ms" if took else ""
-
-
-def waited(due: Deadline, seconds: float) -> str:
-    """Likewise waiting for other calls."""
-    took = seconds > max(0.001, 0.5 * due.seconds)
-    return f"other calls held the model for {1000 * seconds:.0f} ms" if took else ""
+def took_most(due: Deadline, composing: float, loading: float) -> str:
+    """What took most of the time before anything was read, as a clause; "" if nothing did."""
+    told = {
+        "loading the model took": loading,
+        "other calls held the model for": due.waited,
+        "checking and composing the documents took": composing,
+    }
+    what, seconds = max(told.items(), key=lambda item: item[1])
+    return f"{what} {1000 * seconds:.0f} ms" if seconds > max(0.001, 0.5 * due.seconds) else ""
 
 
 async def answer_in_time(
-    run: Callable[[Callable[[], Result]], Coroutine[object, object, Result]],
-    rank: Callable[[Request], Result],
-    request: Request,
-) -> Result:
+    compose: Worker,
+    answer: Worker,
+    due: Deadline,
+    ask: Callable[[], Request],
+    rank: Callable[[Request], Ranking],
+) -> Ranking:
     """What a thread makes of a request, or, if that has not ended when the answer is due, what is
     made at once of one that is given up.
 
     What has begun in the thread ends there, and its result is dropped.
 
     Args:
-        run: calls in the thread.
-        rank: answers a request.
+        compose: where the request is made: not behind other calls, for nothing can be given back
+            before its documents are known.
+        answer: where it is answered.
+        due: when the answer is.
+        ask: makes a request with this deadline.
+        rank: answers it.
     """
-    call, due = run(partial(rank, request)), request.due
-    if due is None:
-        return await call
-    task = asyncio.ensure_future(call)
-    try:
-        await asyncio.wait({task}, timeout=max(0.0, due.until))
-        if task.done():
-            return task.result()
-        due.abandoned = True
-        return rank(replace(request, given_up=True))
-    finally:
-        # Takes it from the queue if it has not begun; also where the caller is cancelled.
-        task.cancel()
+    with _queued(due, ask) as call:
+        request = await compose.run(call)
+    with _queued(due, partial(rank, request)) as answering:
+        task = asyncio.ensure_future(answer.run(answering))
+        try:
+            await asyncio.wait({task}, timeout=max(0.0, due.until))
+            if task.done():
+                return task.result()
+            due.abandoned = True
+            return rank(replace(request, given_up=True))
+        finally:
+            # Takes it from the queue if it has not begun; also where the caller is cancelled.
+            task.cancel()
+
+
+@contextmanager
+def _queued(due: Deadline, call: Callable[[], Result]) -> Iterator[Callable[[], Result]]:
+    """A call for a thread; until it begins there, others are waited for."""
+    with ExitStack() as waiting:
+        waiting.enter_context(due.waiting())
+
+        def begin() -> Result:
+            waiting.close()
+            return call()
+
+        yield begin

@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from icr_rag.calls.in_time import turn
 from icr_rag.config import RerankerConfig
 from icr_rag.deadline import Deadline
-from icr_rag.model.forking import Turns
+from icr_rag.model.turns import Turns, turn
 
 if TYPE_CHECKING:
     from icr_rag.scoring.base import Scorer
@@ -63,7 +62,6 @@ class Instructed:
             known = self._known
             found = known.get(instruction)
             if found is None:
-                # Who makes scorers tokenises, and so takes the engine's turn.
                 engine = own[0].engine
                 with turn(engine.lock, due):
                     made = scorers_on(engine, config.replace(instruction=instruction))

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 
 from icr_rag.arguments import check_query
 from icr_rag.calls.candidates import Candidates
-from icr_rag.calls.in_time import turn
 from icr_rag.calls.passages import split_documents
 from icr_rag.config import RerankerConfig
 from icr_rag.deadline import Deadline, OutOfTime, Timing, deadline, step, timed
 from icr_rag.errors import InputError, brief
 from icr_rag.fields import Given
+from icr_rag.model.turns import turn
 from icr_rag.scoring.base import (
     AnswersTogether,
     Cost,
@@ -43,6 +43,7 @@ def rank_lists(
     queries: Sequence[str],
     given: Sequence[Given],
     start: Callable[[float], Deadline | None],
+    most: int | None = None,
 ) -> list[Ranking]:
     """A ranking per query.
 
@@ -53,6 +54,7 @@ def rank_lists(
         queries: as many as ``lists``.
         given: documents of each query.
         start: begins the deadline of a query of which so many seconds are gone; None: it has none.
+        most: tokens of a document, where the call limits them.
     """
     rankings: dict[int, Ranking] = {}
     for places in _same_contents([own.read for own in given]):
@@ -64,7 +66,7 @@ def rank_lists(
             due = start(0.0)
             try:
                 with timed_for(make_scorer(due), due) as own:
-                    scorer = answer_together(own, config, asked, given[places[0]].read)
+                    scorer = answer_together(own, config, asked, given[places[0]].read, most)
             except OutOfTime:
                 # Each for itself, with what time is left of its own.
                 pass
@@ -102,7 +104,11 @@ def _same_contents(lists: Sequence[list[Document]]) -> Iterator[list[int]]:
 
 
 def answer_together(
-    scorer: Scorer, config: RerankerConfig, queries: Sequence[str], documents: list[Document]
+    scorer: Scorer,
+    config: RerankerConfig,
+    queries: Sequence[str],
+    documents: list[Document],
+    most: int | None = None,
 ) -> Scorer:
     """A scorer that knows the scores of these queries; the scorer itself where it must ask.
 
@@ -111,14 +117,15 @@ def answer_together(
         config: window, max_query_tokens.
         queries: several, over the same documents.
         documents: in input order.
+        most: tokens of a document, where the call limits them.
     """
     for query in queries:
         check_query(query)
     readable = any(document.content.strip() for document in documents)
     if len(queries) < 2 or not readable or not isinstance(scorer, AnswersTogether):
         return scorer
-    passages = split_documents(scorer, documents)
-    candidates = Candidates(scorer, queries[0], passages.documents)
+    passages = split_documents(scorer, documents, most)
+    candidates = Candidates(scorer, queries[0], passages.documents, most=most)
     ids = candidates.token_ids
     in_one = config.window is None or config.window >= len(ids)
     if not ids or not in_one or not candidates.fits(range(len(ids))):

@@ -11,7 +11,6 @@ from icr_rag.arguments import (
     SCORES,
     RetrievalScores,
     check_columns,
-    check_deadline,
     check_instruction,
     check_max_tokens,
     check_retrieval_scores,
@@ -20,7 +19,7 @@ from icr_rag.arguments import (
 )
 from icr_rag.config import RerankerConfig
 from icr_rag.config_scores import counts_first_stage
-from icr_rag.deadline import Clock, Deadline, begun
+from icr_rag.deadline import Clock, Deadline
 from icr_rag.errors import InputError
 from icr_rag.fields import check_given
 from icr_rag.types import Document, DocumentLike
@@ -60,6 +59,7 @@ class Request:
         given_up: whether there is no time left to even begin.
         instruction: checked; None: that of the settings.
         fields: what the model reads of each document where that is not the document as it is.
+        composing: seconds that it took to check documents, and to compose what is read of them.
         max_tokens_per_doc: most tokens of a document that are read; None: as the settings say.
     """
 
@@ -72,6 +72,7 @@ class Request:
     given_up: bool = False
     instruction: str | None = None
     fields: Sequence[Document] | None = None
+    composing: float = 0.0
     max_tokens_per_doc: int | None = None
 
     @classmethod
@@ -83,18 +84,22 @@ class Request:
         documents: Sequence[DocumentLike],
         top_n: int | None,
         retrieval_scores: RetrievalScores | None,
-        deadline_ms: float | None,
+        due: Deadline | None,
         instruction: str | None,
         max_tokens_per_doc: int | None,
     ) -> Request:
         """What a caller gave, and what the configuration says where nothing was.
 
+        With ``rank_fields`` it may take long: what is read of documents is composed.
+
+        Args:
+            due: begun before, for the time that this takes counts.
+
         Raises:
-            InputError: for documents, a ``top_n``, a ``deadline_ms``, an ``instruction`` or a
-                ``max_tokens_per_doc`` that cannot be.
+            InputError: for documents, a ``top_n``, an ``instruction`` or a ``max_tokens_per_doc``
+                that cannot be.
         """
-        # First of all, for the time that checks take counts.
-        due = begun(check_deadline(deadline_ms, config.deadline_ms), clock)
+        started = clock()
         given = check_given(documents, config.rank_fields, config.rank_fields_format)
         return cls(
             query,
@@ -105,8 +110,14 @@ class Request:
             clock,
             instruction=check_instruction(instruction),
             fields=given.read,
+            composing=clock() - started,
             max_tokens_per_doc=check_max_tokens(max_tokens_per_doc),
         )
+
+    @property
+    def busy(self) -> float:
+        """Seconds by a clock that stands still while others are waited for."""
+        return self.clock() - (0.0 if self.due is None else self.due.waited)
 
     @property
     def answered(self) -> bool:
@@ -121,6 +132,8 @@ class Request:
     def first_stage(self, config: RerankerConfig) -> Mapping[str, Column]:
         """The first stage's scores by name; empty where there are none, or they do not count.
 
+        Blank documents, which are not read, need none.
+
         Raises:
             InputError: for what are no scores of these documents, for several lists where one is
                 asked for, and for weights of scores that are not among those given.
@@ -131,7 +144,8 @@ class Request:
         count = len(self.documents)
         if config.fusion != "auto":
             one = only_column(scores, config.fusion)
-            found = check_retrieval_scores(one, count, config.fusion != "weighted")
+            blank = {n for n, own in enumerate(self.read) if not own.content.strip()}
+            found = check_retrieval_scores(one, count, config.fusion != "weighted", blank)
             return {} if found is None else {SCORES: found}
         columns = check_columns(scores, count)
         for name, _ in config.first_stage_weights or ():

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from icr_rag.calls.in_time import turn
 from icr_rag.calls.instructed import Instructed
 from icr_rag.config import RerankerConfig
 from icr_rag.deadline import Deadline
-from icr_rag.errors import ClosedError
+from icr_rag.errors import ClosedError, InputError
 from icr_rag.method import AUTO
-from icr_rag.model.forking import Turns, check_process, computing
+from icr_rag.model.forking import check_process, computing
+from icr_rag.model.turns import Turns, turn
 
 if TYPE_CHECKING:
     from icr_rag.calls.instructed import Made
@@ -37,28 +37,29 @@ class Scorers:
     def get(
         self,
         config: RerankerConfig,
-        make: Callable[[], Made],
+        make: Callable[[Deadline | None], Made],
         due: Deadline | None = None,
         instruction: str | None = None,
     ) -> Made:
         """Both scorers, or an error: a cascade whose second one cannot be made does not rank.
 
-        Loading cannot be stopped; only waiting for another thread that loads ends at a deadline.
+        Loading cannot be stopped; only waiting for others, which load or hold the model, ends at a
+        deadline.
 
         Args:
             config: of the reranker, the same in every call.
-            make: makes both, as `make` does.
+            make: makes both until the deadline, as `make` does.
             due: when the answer is; None: there is no deadline.
             instruction: of the call; None: that of the settings.
 
         Raises:
-            OutOfTime: if another thread loads for too long.
+            OutOfTime: if others take too long.
             ClosedError: if they were let go of.
         """
         found = self.made
         if found is None:
             with turn(self.making.lock, due):
-                found = self.made or make()
+                found = self.made or make(due)
                 self.check_open()
                 self.made = found
         self.check_open()
@@ -73,6 +74,14 @@ class Scorers:
         """Raise `ClosedError` if they were let go of."""
         if self._closed:
             raise ClosedError("this Reranker was closed; make a new one")
+
+    def check_portable(self) -> None:
+        """Raise `InputError` if they are on weights that only this process has."""
+        if self.foreign is not None:
+            raise InputError(
+                "a Reranker made by from_model cannot be pickled: its weights live in this "
+                "process; make one there from a configuration"
+            )
 
     def told(self, config: RerankerConfig) -> str:
         """A reranker as its repr says it: its settings and, once the model is known, what
@@ -91,8 +100,12 @@ class Scorers:
         self.instructed.clear()
         self.foreign = None
 
-    def make(self, config: RerankerConfig) -> Made:
-        """Both scorers, made anew; loads the model unless others share it."""
+    def make(self, config: RerankerConfig, due: Deadline | None = None) -> Made:
+        """Both scorers, made anew; loads the model unless others share it.
+
+        Raises:
+            OutOfTime: if other rerankers load or hold the same model for too long.
+        """
         from icr_rag.calls.load import load_scorers, scorers_on
         from icr_rag.model.loading import engine_from_model
 
@@ -100,6 +113,6 @@ class Scorers:
         check_process("cpu")
         computing()
         if self.foreign is None:
-            return load_scorers(config)
+            return load_scorers(config, due)
         engine = engine_from_model(*self.foreign, config.attn_implementation)
-        return scorers_on(engine, config)
+        return scorers_on(engine, config, due)

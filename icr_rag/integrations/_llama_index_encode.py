@@ -74,5 +74,5 @@ class ICREncode(TransformComponent):
         for index, node in enumerate(nodes):
             check_node(node, index)
         scored = [NodeWithScore(node=node) for node in nodes]
-        self._reranker.encode(documents_of(scored, self.metadata_mode, self.config)[0])
+        self._reranker.encode(documents_of(scored, self.metadata_mode, self.config))
         return nodes

@@ -10,7 +10,6 @@ from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, Query
 
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import ConfigError, InputError, shown
-from icr_rag.fields import check_given
 from icr_rag.integrations._told import Told, under_title
 from icr_rag.types import Document, Ranking
 
@@ -124,8 +123,8 @@ def check_mode(config: RerankerConfig, mode: MetadataMode) -> None:
 
 def documents_of(
     nodes: Sequence[NodeWithScore], mode: MetadataMode, config: RerankerConfig
-) -> tuple[Sequence[str | Document], list[bool]]:
-    """The documents that nodes are to `Reranker`, and which of them have nothing to read.
+) -> Sequence[str | Document]:
+    """The documents that nodes are to `Reranker`.
 
     As `texts_of`; where documents are split, metadata is repeated with each passage. With
     ``rank_fields`` text and metadata by themselves, of which the fields are taken. A name goes
@@ -133,10 +132,9 @@ def documents_of(
     """
     if config.rank_fields is None:
         texts = texts_of(nodes, mode)
-        blank = [not text for text in texts]
-        return (texts if config.passages == "none" else _to_split(nodes, texts)), blank
+        return texts if config.passages == "none" else _to_split(nodes, texts)
     check_mode(config, mode)
-    documents = [
+    return [
         Document(
             scored.node.get_content(metadata_mode=MetadataMode.NONE),
             id=scored.node.node_id,
@@ -144,8 +142,6 @@ def documents_of(
         )
         for scored in nodes
     ]
-    read = check_given(documents, config.rank_fields, config.rank_fields_format).read
-    return documents, [not document.content.strip() for document in read]
 
 
 def _to_split(nodes: Sequence[NodeWithScore], texts: Sequence[str]) -> list[str | Document]:

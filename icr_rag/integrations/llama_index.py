@@ -274,14 +274,11 @@ class ICRRerank(Makers, BaseNodePostprocessor):
         query = query_bundle.query_str
         if self._query_transform is not None:
             query = self._query_transform(query)
-        documents, unread = documents_of(nodes, self.metadata_mode, self.config)
-        # A node without text is not read, whether it came with a score or not.
-        scores = [0.0 if bare else own.score for own, bare in zip(nodes, unread, strict=True)]
         return {
             "query": query,
-            "documents": documents,
+            "documents": documents_of(nodes, self.metadata_mode, self.config),
             "top_n": len(nodes) if self.top_n is None else self.top_n,
-            "retrieval_scores": scores,
+            "retrieval_scores": [scored.score for scored in nodes],
         }
 
     @contextmanager

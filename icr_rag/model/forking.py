@@ -19,14 +19,6 @@ class _HasLock(Protocol):
     lock: threading.RLock
 
 
-class Turns:
-    """A lock of its own, for what takes turns and is no model."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        hold(self)
-
-
 _holders: weakref.WeakSet[_HasLock] = weakref.WeakSet()
 #: The process in which torch has run for us; 0: in none yet.
 _computing_in = 0

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from icr_rag.config import RerankerConfig
+from icr_rag.deadline import Deadline
 from icr_rag.errors import MissingDependencyError, ModelLoadError, UnsupportedModelError
 from icr_rag.model.device import DtypeChoice, choose_dtype, resolve_device
 from icr_rag.model.embedded import EMBEDDED_MODELS, ensure_embedded_model
 from icr_rag.model.engine import Engine, default_chunk
-from icr_rag.model.forking import Turns
 from icr_rag.model.source import check_folder, hint, is_gguf, named_path
+from icr_rag.model.turns import Turns, turn
 
 #: Configuration fields that decide which weights are loaded, and how.
 _LOAD_FIELDS = (
@@ -76,7 +77,14 @@ class ModelConfig(NamedTuple):
     source: str
 
 
-def load_engine(config: RerankerConfig, found: ModelConfig, depth: int, *, lm_head: bool) -> Engine:
+def load_engine(
+    config: RerankerConfig,
+    found: ModelConfig,
+    depth: int,
+    *,
+    lm_head: bool,
+    due: Deadline | None = None,
+) -> Engine:
     """The engine for these settings: one that is loaded already, or a new one.
 
     Args:
@@ -84,8 +92,10 @@ def load_engine(config: RerankerConfig, found: ModelConfig, depth: int, *, lm_he
         found: as `load_config` gives it for them.
         depth: layers that are needed.
         lm_head: whether the LM head is.
+        due: when who waits for another thread that loads the model gives up; None: never.
 
     Raises:
+        OutOfTime: if another thread loads it for too long.
         ModelLoadError: if the model or its tokenizer cannot be loaded.
         ConfigError: if a setting does not fit the model or this machine.
     """
@@ -93,7 +103,7 @@ def load_engine(config: RerankerConfig, found: ModelConfig, depth: int, *, lm_he
     what = repr(sorted(settings.items()))
     with _lock:
         turns = _loading.setdefault(what, Turns())
-    with turns.lock:
+    with turn(turns.lock, due):
         return _load_or_share(config, found, depth, lm_head, what)
 
 

@@ -31,5 +31,5 @@ class FixedRetriever(BaseRetriever):
 class BrokenReranker(Reranker):
     """Its model cannot be loaded."""
 
-    def _make_scorers(self):
+    def _make_scorers(self, due=None):
         raise ModelLoadError("no such weights")
