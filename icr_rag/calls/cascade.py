@@ -12,10 +12,13 @@ from collections.abc import Sequence
 from icr_rag.calls.candidates import Candidates
 from icr_rag.calls.passages import Folded
 from icr_rag.config import RerankerConfig
-from icr_rag.deadline import OutOfTime
+from icr_rag.deadline import OutOfTime, step
 from icr_rag.frameworks.result import WindowedScores
 from icr_rag.frameworks.run import rank_windows
 from icr_rag.scoring.base import Cost, Scorer
+
+#: What is measured, without a deadline too: a second reading, by the tokens of what it reads.
+_AGAIN = "again"
 
 
 def second_config(config: RerankerConfig) -> RerankerConfig | None:
@@ -57,14 +60,16 @@ def read_again(
         The ranking, and the input positions of documents that were cut for the second reading.
 
     Raises:
-        OutOfTime: if a deadline left some of them without a score.
+        OutOfTime: if there is not time for all of them.
     """
     chosen = ranked.order[:count]
     own = Candidates(scorer, query, [folded.best[unique] for unique in chosen], most=most)
-    read = rank_windows(scorer, own.query_ids, own.token_ids, own.fits, cost)
-    if read.unscored:
-        # Half a second reading would mix its scores with the first one's.
-        raise OutOfTime
+    tokens = len(own.query_ids) + sum(map(len, own.token_ids))
+    # Half a second reading would mix its scores with the first one's, and so is not begun.
+    with step(_AGAIN, tokens):
+        read = rank_windows(scorer, own.query_ids, own.token_ids, own.fits, cost, whole=True)
+        if read.unscored:
+            raise OutOfTime
     # Two documents may have the same best passage, which is read once.
     found = own.spread(read)
     again = WindowedScores(found.order, found.scores, found.groups)

@@ -67,28 +67,28 @@ def split_documents(
     Raises:
         InputError: if a title leaves no room for the text.
         MissingDependencyError: if the library that finds sentences is not installed.
+        OutOfTime: if a deadline comes before all are split; the splits made so far are remembered.
     """
     config = scorer.config
     if config.passages == "none":
         return Passages(documents, range(len(documents)), [None] * len(documents))
-    limits = [n for n in (config.max_document_tokens, most) if n is not None]
+    limit = min((n for n in (config.max_document_tokens, most) if n is not None), default=None)
     found: list[Document] = []
     owner: list[int] = []
     spans: list[tuple[int, int] | None] = []
     truncated = set()
-    with scorer.engine.lock:
-        splitter = scorer.splitter
-        for index, document in enumerate(documents):
-            if not document.content.strip():
-                own: Sequence[tuple[int, int]] = ()
-            else:
-                split = splitter.split(document, min(limits, default=None), f"document {index}")
-                own = split.spans
-                if own and split.cut:
-                    truncated.add(index)
-            found += [passage(document, span) for span in own] or [document]
-            spans += own or [None]
-            owner += [index] * max(1, len(own))
+    for index, document in enumerate(documents):
+        own: Sequence[tuple[int, int]] = ()
+        if document.content.strip():
+            # Who waits for the model waits for one document, not for all.
+            with scorer.engine.lock:
+                split = scorer.splitter.split(document, limit, f"document {index}")
+            own = split.spans
+            if own and split.cut:
+                truncated.add(index)
+        found += [passage(document, span) for span in own] or [document]
+        spans += own or [None]
+        owner += [index] * max(1, len(own))
     return Passages(found, owner, spans, frozenset(truncated))
 
 

@@ -63,7 +63,7 @@ def rank(
         answered: a scorer that knows the answers already; None: ``scorer`` is asked.
 
     Raises:
-        OutOfTime: if there is not even time to tokenise.
+        OutOfTime: if there is not even time to split or to tokenise.
     """
     started = time.perf_counter()
     query, documents, due = request.query, request.read, request.due
@@ -80,8 +80,8 @@ def rank(
         timing.enter_context(timed(own_time(scorer)))
         if due is not None and compares_texts(config):
             timing.enter_context(due.keep_back(expected(_COMPARE, characters)))
+        passages = split_documents(scorer, documents, most)
         with step(_PROMPT, characters):
-            passages = split_documents(scorer, documents, most)
             candidates = Candidates(scorer, query, passages.documents, most=most)
         cost.seconds["load"] = seconds_to_load
         cost.seconds["prompt"] = time.perf_counter() - started

@@ -17,10 +17,18 @@ def rank_windows(
     documents: Sequence[Ids],
     fits: Callable[[Sequence[int]], bool],
     cost: Cost,
+    *,
+    whole: bool = False,
 ) -> WindowedScores:
     """Documents as token ids, in first-stage order, ranked; arguments as `Call` has them.
 
     Under a deadline some documents may be left without a score.
+
+    Args:
+        whole: whether a shorter list is worth nothing, so that the list is not shortened.
+
+    Raises:
+        OutOfTime: if there is not time for the whole that is asked for.
     """
-    kind = Call if deadline() is None else CallInTime
+    kind = Call if whole or deadline() is None else CallInTime
     return kind(scorer, query, documents, fits, cost).ranked()

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from icr_rag.deadline import step
 from icr_rag.errors import InputError, shown
 from icr_rag.prompts.sentences import (
     Characters,
@@ -26,6 +27,8 @@ from icr_rag.types import Document
 LEAST_ROOM = 8
 #: Splits that are kept: what is asked again, by another query, is not split again.
 _KEPT = 4096
+#: What is measured: splitting what was not split yet, by characters.
+_SPLIT = "split"
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Splitter:
 
         Raises:
             InputError: if the title leaves no room for the text.
+            OutOfTime: if it is not known yet, and splitting it would take too long.
         """
         parts = (document.title or "", document.text)
         content = "".join(f"{len(part)} {part}" for part in parts)
@@ -79,7 +83,9 @@ class Splitter:
         key = (hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest(), most)
         found = self._known.get(key)
         if found is None:
-            found = self._known[key] = self._split(_Text(document, self._encode), most, name)
+            with step(_SPLIT, len(content)):
+                found = self._split(_Text(document, self._encode), most, name)
+            self._known[key] = found
             if len(self._known) > _KEPT:
                 self._known.popitem(last=False)
         else:
