@@ -20,7 +20,7 @@ from icr_rag.config_scores import counts_first_stage
 from icr_rag.deadline import check, step
 from icr_rag.errors import ConfigError, EmbedderError, brief, shown
 from icr_rag.frameworks.evidence import EMBEDDER, Column, counts_by_scores
-from icr_rag.model.forking import Turns
+from icr_rag.model.turns import Turns
 from icr_rag.scoring.base import Cost
 from icr_rag.types import Document
 
