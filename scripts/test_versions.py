@@ -23,8 +23,8 @@ from make_lock import REQUIREMENTS, ROOT, UV, without_cuda
 
 #: Every extra that users install, save what needs a GPU.
 EXTRAS = (
-    "llama-index", "langchain", "cli", "gguf", "passages", "haystack", "rerankers", "pyterrier",
-    "evaluation", "plot",
+    "llama-index", "langchain", "cli", "gguf", "passages", "embedder", "haystack", "rerankers",
+    "pyterrier", "evaluation", "plot",
 )  # fmt: skip
 TOOLS = "pytest>=8\npytest-asyncio>=0.24\nhypothesis>=6.100\njsonschema>=4.20\normsgpack>=1\n"
 TESTS = (

@@ -289,6 +289,12 @@ FLAGS = {
     "score_threshold": (["--score-threshold", "0.5"], 0.5),
     "min_answerable": ([*ABSOLUTE, "--min-answerable", "0.4"], 0.4),
     "fusion": (["--fusion", "rrf"], "rrf"),
+    "prefer": (["--prefer", "speed"], "speed"),
+    "first_stage_weights": (
+        ["--first-stage-weights", "dense=1,order=0.3"],
+        (("dense", 1.0), ("order", 0.3)),
+    ),
+    "embedder": (["--embedder", "a/model"], "a/model"),
     "fusion_weight": ([*RRF, "--fusion-weight", "0.7"], 0.7),
     "near_duplicates": (["--near-duplicates", "0.8"], 0.8),
     "diversity": (["--diversity", "0.3"], 0.3),

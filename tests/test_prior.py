@@ -118,7 +118,8 @@ def test_the_embedded_models_profile_counts_the_order_a_little():
     texts = ["Onions make you cry.", "The museum is closed.", "Chill an onion before you cut it."]
     query = "How do I cut onions without tears?"
     own = model.with_config(fusion="none").rank(query, texts)
-    assert own.usage.layers[-1] == 21
+    # Mixed scoring, by the held-out figures, runs all layers.
+    assert (own.usage.scoring, own.usage.layers[-1]) == ("mixed", 29)
     assert own.usage.calls == 3
     turned = model.with_config(fusion="none").rank(query, texts[::-1])
     assert own.scores == pytest.approx(turned.scores[::-1], abs=1e-3)

@@ -12,7 +12,7 @@ from tiny import byte_tokenizer, tiny_model
 from icr_rag import Document, Reranker, RerankerConfig
 from icr_rag.duplicates import near_duplicates
 from icr_rag.errors import ClosedError, ConfigError, InputError
-from icr_rag.frameworks.combine import Rule, combine
+from icr_rag.frameworks.combine import combine, rule_of
 from icr_rag.frameworks.listwise import rank_listwise
 from icr_rag.frameworks.result import WindowedScores
 from icr_rag.order import stable_order
@@ -61,7 +61,7 @@ def test_share_is_of_the_window_that_decided_the_top():
 
 
 def test_reciprocal_rank_fusion_by_hand():
-    fused = combine(ranked([5.0, 1.0, 9.0]), None, Rule("rrf", 0.5))
+    fused = combine(ranked([5.0, 1.0, 9.0]), rule_of("rrf", 0.5, 0.0, {}))
     by_hand = [0.5 / 62 + 0.5 / 61, 0.5 / 63 + 0.5 / 62, 0.5 / 61 + 0.5 / 63]
     assert fused.scores == pytest.approx(by_hand)
     assert fused.order == [0, 2, 1]
@@ -70,17 +70,20 @@ def test_reciprocal_rank_fusion_by_hand():
 @given(SCORES)
 def test_a_weight_of_one_or_zero_is_one_of_the_two_rankings(scores):
     own = ranked(scores)
-    assert combine(own, None, Rule("rrf", 1.0)).order == own.order
-    assert combine(own, None, Rule("rrf", 0.0)).order == list(range(len(scores)))
+    assert combine(own, rule_of("rrf", 1.0, 0.0, {})).order == own.order
+    assert combine(own, rule_of("rrf", 0.0, 0.0, {})).order == list(range(len(scores)))
     retrieval = [float(-i) for i in range(len(scores))]
-    assert combine(own, retrieval, Rule("weighted", 0.0)).order == list(range(len(scores)))
+    rule = rule_of("weighted", 0.0, 0.0, {"scores": retrieval})
+    assert combine(own, rule).order == list(range(len(scores)))
 
 
 def test_weighted_fusion_by_hand():
-    fused = combine(ranked([0.0, 10.0, 5.0]), [4.0, 2.0, 3.0], Rule("weighted", 0.25))
+    rule = rule_of("weighted", 0.25, 0.0, {"scores": [4.0, 2.0, 3.0]})
+    fused = combine(ranked([0.0, 10.0, 5.0]), rule)
     assert fused.scores == pytest.approx([0.75, 0.25, 0.5])
     # Equal scores favour nobody, whatever their size.
-    assert combine(ranked([3.0, 3.0]), [1.0, 1.0], Rule("weighted", 0.5)).scores == [0.5, 0.5]
+    even = rule_of("weighted", 0.5, 0.0, {"scores": [1.0, 1.0]})
+    assert combine(ranked([3.0, 3.0]), even).scores == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("fusion", ["none", "rrf", "weighted"])
@@ -111,7 +114,8 @@ def test_lift_is_the_log_of_the_ratio_of_both_readings():
     [
         (None, "needs the first stage's scores"),
         ([1.0], r"one number per document \(5\)"),
-        ([1, 2, None, 3, 4], r"retrieval_scores\[2\] is None"),
+        # Document 2 is blank and needs none.
+        ([1, None, None, 3, 4], r"retrieval_scores\[1\] is None"),
         ([1, 2, 3, 4, math.nan], r"retrieval_scores\[4\] is nan"),
     ],
 )
@@ -210,5 +214,5 @@ def test_mistakes_in_the_program_are_never_passed_through(monkeypatch, error):
 
 def test_reciprocal_rank_fusion_takes_the_first_stages_scores_where_given():
     own = ranked([1.0, 2.0, 3.0])
-    fused = combine(own, [5.0, 9.0, 7.0], Rule("rrf", 0.0))
+    fused = combine(own, rule_of("rrf", 0.0, 0.0, {"scores": [5.0, 9.0, 7.0]}))
     assert fused.order == [1, 2, 0]
