@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from teaching import FAMILIES, Collected, Row, load, table, taught, values
+from teaching import FAMILIES, L2, Collected, Row, load, table, taught, values
 
 from icr_rag.evaluation.environment import hardware, versions
 from icr_rag.model.reading import READINGS
@@ -173,13 +173,13 @@ def main() -> None:
     data = load(arguments.readings, "mixed", {})
     if data is None:
         raise SystemExit(f"{arguments.readings} has no mixed.npz")
-    static = f"one weight per head, l2 {BLEND.l2:g}"
+    static = f"one weight per head, l2 {L2:g}"
     rows: dict[str, Row] = {
         static: data.row(data.chosen(taught(BLEND))),
         "all heads alike": data.scored(lambda s: features(s).sum(axis=1)),
     }
     for count in (2, 3, 4):
-        rows[f"routed, {count} clusters"] = routed(data, count, BLEND.l2)
+        rows[f"routed, {count} clusters, l2 {BLEND.l2:g}"] = routed(data, count, BLEND.l2)
     for l2 in (BLEND.l2, 2 * BLEND.l2):
         rows[f"sure heads, l2 {l2:g}"] = sure(data, l2)
     for penalty in (0.01, 0.05, 0.2):
