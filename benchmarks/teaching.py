@@ -185,9 +185,7 @@ def table(rows: Mapping[str, Row], base: str) -> list[str]:
     return lines
 
 
-def main_rows(
-    data: Collected, joint: Collected | None, weight: float, profiles: Path | None
-) -> dict[str, Row]:
+def main_rows(data: Collected, weight: float, profiles: Path | None) -> dict[str, Row]:
     """The table of teachers.
 
     Args:
@@ -195,8 +193,6 @@ def main_rows(
         profiles: folder of others to compare with, whatever these have seen.
     """
     rows: dict[str, Row] = {}
-    if joint is not None:
-        rows["ICR, all layers, joint"] = joint.scored(icr)
     before = None if profiles is None else Profile.load(profiles / ATTENTION_FILE)
     if before is not None:
         rows["profile given, attention"] = data.row(dict.fromkeys(FAMILIES, before.heads))
@@ -343,8 +339,21 @@ def main() -> None:
 
     weight = fitted_weight(data, taught(blend, **MIXED))
     told["weight of likelihood, fitted"] = weight
-    rows = main_rows(data, load(arguments.readings, "joint", {}), weight, arguments.profiles)
+    rows = main_rows(data, weight, arguments.profiles)
     lines = ["## Teachers", "", *table(rows, "query likelihood")]
+    joint = load(arguments.readings, "joint", {})
+    if joint is not None:
+        # The same queries, read one by one.
+        same = narrowed(data, joint)
+        heads = data.chosen(taught(blend, **MIXED))
+        by_prompt = {
+            "ICR, all layers, joint": joint.scored(icr),
+            "attention as shipped": same.row(data.chosen(taught(blend, **ATTENTION))),
+            "query likelihood": same.scored(likelihood_of),
+            "mixed as shipped": mixed_row(same, heads, weight),
+        }
+        lines += ["", "## ICR's joint prompt", "", *table(by_prompt, "ICR, all layers, joint")]
+        told["joint"] = {label: values(row) for label, row in by_prompt.items()}
     if {"MiniLM", "BM25"} <= set(others):
         fused = fused_rows(data, data.chosen(taught(blend, **MIXED)), weight)
         lines += ["", "## First stage", "", *table(fused, "MiniLM's cosine")]
