@@ -17,10 +17,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from icr_rag.bounded import parse_json
 from icr_rag.errors import DataError, require
 from icr_rag.evaluation.datasets import put_once, put_query
-from icr_rag.evaluation.files import read_lines
+from icr_rag.evaluation.files import read_json_lines
 from icr_rag.evaluation.trec import as_id
 from icr_rag.evaluation.unread_dataset import UnreadDataset
 from icr_rag.types import Document
@@ -150,12 +149,7 @@ def _rows(folder: Path, config: str, domain: str) -> Iterator[tuple[str, dict[st
         if path.suffix == ".parquet":
             yield from _parquet_rows(path)
             continue
-        for number, line in read_lines(path):
-            place = f"{path}:{number}"
-            try:
-                row = parse_json(line)
-            except ValueError as error:
-                raise DataError(f"{place}: not JSON: {error}") from error
+        for place, row in read_json_lines(path):
             if not isinstance(row, dict):
                 raise DataError(f"{place}: expected an object, got a {type(row).__name__}")
             yield place, row

@@ -14,10 +14,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from icr_rag.bounded import parse_json
 from icr_rag.errors import DataError
 from icr_rag.evaluation.datasets import put_once, put_query
-from icr_rag.evaluation.files import read_lines
+from icr_rag.evaluation.files import json_at, read_json_lines, read_lines
 from icr_rag.evaluation.first_stage import ScoredRun
 from icr_rag.evaluation.runs import Run
 from icr_rag.evaluation.trec import as_id, read_qrels
@@ -108,25 +107,15 @@ def open_candidates(
 def _objects(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
     """Each object with its place, for messages."""
     if path.suffix == ".jsonl":
-        rows = (
-            (f"{path}:{number}", _parse(line, f"{path}:{number}"))
-            for number, line in read_lines(path)
-        )
+        rows = read_json_lines(path)
     else:
-        whole = _parse("\n".join(line for _, line in read_lines(path)), str(path))
+        whole = json_at("\n".join(line for _, line in read_lines(path)), str(path))
         listed = whole if isinstance(whole, list) else [whole]
         rows = ((f"{path}, object {number}", row) for number, row in enumerate(listed, start=1))
     for place, row in rows:
         if not isinstance(row, dict):
             raise DataError(f"{place}: expected {_FORMATS}, got a {type(row).__name__}")
         yield place, row
-
-
-def _parse(text: str, place: str) -> object:
-    try:
-        return parse_json(text)
-    except ValueError as error:
-        raise DataError(f"{place}: not JSON: {error}") from error
 
 
 def _add_rank_llm(read: _Read, asked: dict[str, object], candidates: object, place: str) -> None:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from icr_rag.bounded import parse_json
 from icr_rag.errors import DataError
-from icr_rag.evaluation.files import read_lines
+from icr_rag.evaluation.files import read_json_lines, read_lines
 from icr_rag.types import Document
 
 T = TypeVar("T")
@@ -138,12 +137,7 @@ class _Row:
 
 def _read_jsonl(path: Path) -> Iterator[tuple[str, _Row]]:
     """Each line's place, for messages, and what its object holds, checked."""
-    for number, line in read_lines(path):
-        place = f"{path}:{number}"
-        try:
-            row = parse_json(line)
-        except ValueError as error:
-            raise DataError(f"{place}: not JSON: {error}") from error
+    for place, row in read_json_lines(path):
         if not isinstance(row, dict) or not {"_id", "text"} <= row.keys():
             raise DataError(f"{place}: expected an object with '_id' and 'text'")
         name, text, title = row["_id"], row["text"], row.get("title")

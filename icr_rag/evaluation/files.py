@@ -1,10 +1,11 @@
-"""Text files of the evaluation, read line by line."""
+"""Text files of the evaluation, read line by line, and the JSON in them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+from icr_rag.bounded import parse_json
 from icr_rag.errors import DataError
 
 #: Bytes of the longest line. A file without line ends would fill the memory.
@@ -38,3 +39,22 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
                     yield number, line
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[str, object]]:
+    """What each line of a .jsonl file holds, of any type, and its place for messages.
+
+    Raises:
+        DataError: as `read_lines`, and for a line that is not JSON.
+    """
+    for number, line in read_lines(path):
+        place = f"{path}:{number}"
+        yield place, json_at(line, place)
+
+
+def json_at(text: str, place: str) -> object:
+    """What a text holds, of any type; `DataError` if it is not JSON."""
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise DataError(f"{place}: not JSON: {error}") from error

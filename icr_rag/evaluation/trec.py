@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from icr_rag.bounded import parse_json
 from icr_rag.errors import DataError
 from icr_rag.evaluation.datasets import put_once, put_query, read_judgements
-from icr_rag.evaluation.files import read_lines
+from icr_rag.evaluation.files import json_at, read_lines
 from icr_rag.evaluation.runs import read_run, read_run_scores
 from icr_rag.evaluation.unread_dataset import UnreadDataset
 from icr_rag.types import Document
@@ -122,10 +121,7 @@ def _split(line: str, place: str, what: str) -> tuple[str, str]:
 
 
 def _document(line: str, place: str) -> Document:
-    try:
-        row = parse_json(line)
-    except ValueError as error:
-        raise DataError(f"{place}: not JSON: {error}") from error
+    row = json_at(line, place)
     if not isinstance(row, dict):
         raise DataError(f"{place}: expected an object with 'id' and 'text'")
     name = as_id(_first(row, _ID_KEYS, place), place)

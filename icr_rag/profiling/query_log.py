@@ -6,10 +6,9 @@ import random
 from collections.abc import Mapping
 from pathlib import Path
 
-from icr_rag.bounded import parse_json
 from icr_rag.errors import DataError, InputError
 from icr_rag.evaluation.datasets import Dataset
-from icr_rag.evaluation.files import read_lines
+from icr_rag.evaluation.files import json_at, read_lines
 from icr_rag.profiling.resume import Task
 from icr_rag.profiling.terms import Search
 from icr_rag.types import Document
@@ -78,10 +77,7 @@ def log_task(
 
 
 def _query(line: str, place: str) -> str:
-    try:
-        value = parse_json(line)
-    except ValueError as error:
-        raise DataError(f"{place}: not JSON ({error})") from error
+    value = json_at(line, place)
     query = value.get("query", value.get("text")) if isinstance(value, dict) else None
     if not isinstance(query, str):
         raise DataError(f"{place}: expected an object with 'query' or 'text'; got {line[:80]}")

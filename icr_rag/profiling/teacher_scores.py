@@ -20,7 +20,7 @@ from icr_rag.bounded import parse_json
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import DataError
 from icr_rag.evaluation.environment import local_files
-from icr_rag.evaluation.files import read_lines
+from icr_rag.evaluation.files import read_json_lines, read_lines
 from icr_rag.evaluation.runs import read_run_scores
 from icr_rag.files import write_whole
 from icr_rag.profiles.shipped import shipped_profiles
@@ -254,19 +254,14 @@ def _append(path: Path, row: Mapping[str, object]) -> None:
 
 def _read_jsonl(path: Path) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
-    for number, line in read_lines(path):
-        place = f"{path}:{number}"
-        try:
-            value = parse_json(line)
-        except ValueError as error:
-            raise DataError(f"{place}: not JSON ({error})") from error
+    for place, value in read_json_lines(path):
         row = value if isinstance(value, dict) else {}
         query, document, score = (row.get(name) for name in ("query_id", "doc_id", "score"))
         ids = [str(name) for name in (query, document) if _is_id(name)]
         if len(ids) < 2 or isinstance(score, bool) or not isinstance(score, (int, float)):
             raise DataError(
                 f"{place}: expected an object with 'query_id', 'doc_id' and the number 'score'; "
-                f"got {line[:80]}"
+                f"got {json.dumps(value, ensure_ascii=False)[:80]}"
             )
         if ids[1] in found.setdefault(ids[0], {}):
             raise DataError(f"{place}: document {ids[1]} stands twice for query {ids[0]}")
