@@ -26,6 +26,7 @@ from teaching import (
     MIXED,
     Collected,
     add_likelihoods,
+    left_out,
     likelihood_of,
     load,
     taught,
@@ -37,10 +38,10 @@ from icr_rag.frameworks.evidence import FIRST_STAGE_WEIGHT
 from icr_rag.profiles import HeldOut, Profile, Shape, shipped
 from icr_rag.profiling.crossval import best_weight, measure_scores
 from icr_rag.profiling.curve import head_values, layer_curve
+from icr_rag.profiling.held_out import cross_fitted
 from icr_rag.profiling.plot import plot_profile
-from icr_rag.profiling.samples import Sample, standardise
+from icr_rag.profiling.samples import Sample
 from icr_rag.profiling.teachers import average
-from icr_rag.profiling.weights import score
 
 BLEND = average(["blend"])
 
@@ -56,10 +57,9 @@ GIVES = {
 }  # fmt: skip
 
 
-def known(data: Collected) -> dict[str, list[Sample]]:
-    """Family -> its queries that may teach and have labels."""
-    found = {name: [s for s in own if s.known] for name, own in data.teaching.items()}
-    return {name: own for name, own in found.items() if own}
+def known(data: Collected) -> list[Sample]:
+    """The queries that may teach and have labels."""
+    return [sample for sample in data.all_teaching() if sample.known]
 
 
 def held_out(
@@ -67,47 +67,35 @@ def held_out(
 ) -> tuple[HeldOut, float, dict[str, dict[str, float]]]:
     """Means over the families with labels, each left out in turn; likelihood's weight that is best
     over all of these; and the figures of each family."""
-    own = known(data)
-    heads = {name: taught(BLEND, **settings)(data.without(name)) for name in own}
-    scores = {name: [score(s, heads[name]) for s in samples] for name, samples in own.items()}
-    weight = best_weight(
-        [s for samples in own.values() for s in samples],
-        [values for family in scores.values() for values in family],
-    )
-    figures: dict[str, dict[str, float]] = {"attention": {}, "likelihood": {}, "mixed": {}}
-    for name, samples in own.items():
+    samples, attention = left_out(data, taught(BLEND, **settings))
+    groups = [sample.group for sample in samples]
+    values = {
+        "attention": measure_scores(samples, attention),
+        "likelihood": measure_scores(samples, [likelihood_of(sample) for sample in samples]),
         # A family's own queries have no say in the weight that they are measured with.
-        others = [other for other in own if other != name]
-        cross = best_weight(
-            [s for other in others for s in own[other]],
-            [values for other in others for values in scores[other]],
-        )
-        likelihoods = [likelihood_of(s) for s in samples]
-        mixed = [
-            cross * standardise(a) + standardise(b)
-            for a, b in zip(likelihoods, scores[name], strict=True)
-        ]
-        for label, values in (
-            ("attention", scores[name]), ("likelihood", likelihoods), ("mixed", mixed)
-        ):  # fmt: skip
-            figures[label][name] = round(float(measure_scores(samples, values).mean()), 4)
+        "mixed": cross_fitted(samples, attention, groups),
+    }
+    names = list(dict.fromkeys(groups))
+    figures = {
+        label: {
+            name: round(float(own[[group == name for group in groups]].mean()), 4) for name in names
+        }
+        for label, own in values.items()
+    }
     means = {label: round(float(np.mean(list(row.values()))), 4) for label, row in figures.items()}
-    queries = sum(map(len, own.values()))
-    return HeldOut(measure="nDCG@10", **means, queries=queries, groups=len(own)), weight, figures
+    found = HeldOut(measure="nDCG@10", **means, queries=len(samples), groups=len(names))
+    return found, best_weight(samples, attention), figures
 
 
 def profiles_of(reading: str, data: Collected) -> list[Profile]:
     """The profiles that a way of reading gives."""
     made = []
-    # Of each way of scoring with the heads that ship for it, in both files.
-    together = {
-        "attention": held_out(data, dict(ATTENTION))[0].attention,
-        "mixed": held_out(data, dict(MIXED))[0].mixed if reading == "mixed" else None,
-    }
+    read: dict[str, dict[str, object]] = {"attention": dict(ATTENTION), "mixed": dict(MIXED)}
+    found = {own["scoring"]: held_out(data, read[own["scoring"]]) for own in GIVES[reading]}
     for fields in GIVES[reading]:
         mixed = fields["scoring"] == "mixed"
-        settings: dict[str, object] = dict(MIXED if mixed else ATTENTION)
-        figures, weight, families = held_out(data, settings)
+        settings = read[fields["scoring"]]
+        figures, weight, families = found[fields["scoring"]]
         if reading != "mixed":
             # Likelihood is not to be had in these prompts.
             figures = HeldOut(
@@ -115,11 +103,14 @@ def profiles_of(reading: str, data: Collected) -> list[Profile]:
                 queries=figures.queries, groups=figures.groups,
             )  # fmt: skip
             families = {"attention": families["attention"]}
+        else:
+            # Of each way of scoring with the heads that ship for it, in both files.
+            own = {name: found[name][0].figures()[name] for name in found}
+            figures = figures.model_copy(update=own)
         heads = taught(BLEND, **settings)(data.all_teaching())
         # In as many digits as anything that is read has.
         rounded = tuple(head.model_copy(update={"weight": round(head.weight, 4)}) for head in heads)
-        samples = [s for own in known(data).values() for s in own]
-        figures = figures.model_copy(update=together if reading == "mixed" else {})
+        samples = known(data)
         made.append(
             Profile(
                 **fields,
@@ -207,7 +198,7 @@ def main() -> None:
             ship(profile, arguments.profiles)
             print(json.dumps(profile.measured, indent=1))
         if reading == "mixed" and arguments.plot is not None:
-            samples = [s for own in known(data).values() for s in own]
+            samples = known(data)
             heads = head_values(samples, "log_mass").mean(axis=0)
             chosen = taught(BLEND, size=64)(data.all_teaching())
             paths = [arguments.plot.with_suffix(kind) for kind in (".png", ".svg")]

@@ -25,7 +25,13 @@ from teaching_data import PARTS, name_of
 from icr_rag.evaluation.environment import hardware, versions
 from icr_rag.model.reading import READINGS
 from icr_rag.profiles import HeadWeight, Profile
-from icr_rag.profiling.crossval import best_weight, evaluate_heads, measure_scores
+from icr_rag.profiling.crossval import (
+    best_weight,
+    evaluate_heads,
+    measure_scores,
+    mixed_values,
+    scores_without,
+)
 from icr_rag.profiling.heads import core_values, qr_values, select_heads_by
 from icr_rag.profiling.samples import Sample, load_samples, standardise
 from icr_rag.profiling.teachers import Teaching, average
@@ -134,24 +140,23 @@ def likelihood_of(sample: Sample) -> np.ndarray:
 def mixed_row(data: Collected, heads: Mapping[str, Sequence[HeadWeight]], weight: float) -> Row:
     """Attention by these heads, and likelihood with a weight."""
     return {
-        name: measure_scores(own, [
-            weight * standardise(likelihood_of(s)) + standardise(score(s, heads[name])) for s in own
-        ])
+        name: mixed_values(own, [score(sample, heads[name]) for sample in own], (weight,))[:, 0]
         for name, own in data.measured.items()
-    }  # fmt: skip
+    }
 
 
 def fitted_weight(data: Collected, choose: Chooser) -> float:
     """The weight of likelihood that is best over families, each with heads of the others, on what
     may teach with labels."""
-    samples, scores = [], []
-    for family, own in data.teaching.items():
-        known = labelled_only(own)
-        if known:
-            heads = choose(data.without(family))
-            samples += known
-            scores += [score(sample, heads) for sample in known]
-    return best_weight(samples, scores)
+    return best_weight(*left_out(data, choose))
+
+
+def left_out(data: Collected, choose: Chooser) -> tuple[list[Sample], list[np.ndarray]]:
+    """What may teach with labels, and scores [document] by heads of the other families."""
+    samples = data.all_teaching()
+    scores = scores_without(samples, choose, [sample.group for sample in samples])
+    known = [place for place, sample in enumerate(samples) if sample.known]
+    return [samples[place] for place in known], [scores[place] for place in known]
 
 
 def summary(row: Row, base: Row | None = None) -> tuple[float, float, float]:
@@ -185,6 +190,11 @@ def table(rows: Mapping[str, Row], base: str) -> list[str]:
     return lines
 
 
+def by_core(size: int) -> Chooser:
+    """So many heads by CoRe's criterion."""
+    return lambda samples: select_heads_by(core_values(labelled_only(samples)), size)
+
+
 def main_rows(data: Collected, weight: float, profiles: Path | None) -> dict[str, Row]:
     """The table of teachers.
 
@@ -197,9 +207,7 @@ def main_rows(data: Collected, weight: float, profiles: Path | None) -> dict[str
     if before is not None:
         rows["profile given, attention"] = data.row(dict.fromkeys(FAMILIES, before.heads))
     for size in (8, 16):
-        rows[f"CoRe, {size} heads"] = data.row(
-            data.chosen(lambda s, n=size: select_heads_by(core_values(labelled_only(s)), n))
-        )
+        rows[f"CoRe, {size} heads"] = data.row(data.chosen(by_core(size)))
     rows["QRHead, 16 heads"] = data.row(
         data.chosen(lambda s: select_heads_by(qr_values(labelled_only(s)), 16))
     )

@@ -62,7 +62,7 @@ def held_out(
     if with_likelihood:
         own = [s.likelihood for s in measured if s.likelihood is not None]
         figures["likelihood"] = _mean(measure_scores(measured, own))
-        figures["mixed"] = _mean(_cross_fitted(measured, attention, [parts[p] for p in places]))
+        figures["mixed"] = _mean(cross_fitted(measured, attention, [parts[p] for p in places]))
     return HeldOut(
         measure="nDCG@10",
         **figures,
@@ -129,7 +129,7 @@ def _spread(samples: Sequence[Sample]) -> list[int]:
     return [place for _, place in sorted((turn, place) for row in rows for turn, (_, place) in row)]
 
 
-def _cross_fitted(
+def cross_fitted(
     samples: Sequence[Sample], attention: Sequence[np.ndarray], parts: Sequence[str]
 ) -> np.ndarray:
     """[query]: nDCG@10 of mixed, its weight chosen on the other parts."""
