@@ -243,6 +243,17 @@ def test_as_many_as_there_is_time_for():
         assert most("a", 1, steps) == 1
 
 
+def test_a_list_that_one_slow_moment_made_too_long_is_tried_whole_again():
+    clock, pace = Hands(), Pace()
+    pace.note("a", 8, 3.0)
+    counts = []
+    for _ in range(20):
+        with timed(Timing(pace, Deadline(1000, clock), clock)):
+            counts.append(most("a", 8, lambda count: [count]))
+    assert counts[0] < 8
+    assert counts[-1] == 8
+
+
 # --- frameworks that ran out of time ------------------------------------------------------------
 
 KEYS = st.lists(st.integers(0, 5), min_size=1, max_size=12)
