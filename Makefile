@@ -5,6 +5,7 @@
 #   make typecheck     what users write, by mypy and pyright
 #   make test-oldest   the tests with the oldest versions that are supported, in .venv-oldest
 #   make test-newest   the tests with the newest there are, in .venv-newest
+#   make test-explore   the property-based tests on new random cases, a thousand each
 #   make test-architectures   every causal language model that transformers can build
 #   make lock    resolve the versions anew (docs/development.md)
 # Another interpreter: make demo PYTHON=python3.12
@@ -19,13 +20,17 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 RUNNABLE := $(VENV)/.runnable
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-oldest test-newest test-architectures lock lint typecheck install clean
+.PHONY: demo test test-oldest test-newest test-explore test-architectures lock lint typecheck install clean
 
 demo: $(RUNNABLE)
 	$(BIN)/icr-rag demo
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --cov=icr_rag --cov-report=term
+
+# `make test` draws the same cases every time.
+test-explore: $(INSTALLED)
+	ICR_RAG_HYPOTHESIS=explore $(BIN)/python -m pytest -n auto --maxprocesses 4 -m hypothesis
 
 test-oldest:
 	$(PYTHON) scripts/test_versions.py oldest .venv-oldest

@@ -367,7 +367,9 @@ def test_the_first_stage_counts_among_what_has_a_score(keys, data):
     part = rank_pointwise(len(items), lambda some: scores)
     ranked = among(part, items, count)
     check(ranked, count)
-    first = [float(-item) for item in range(count)]
+    # Which kind of scores they are is told by all that are given, so that a part of them must be of
+    # the same kind: never within -1 and 1, or always.
+    first = [float(-2 - item) for item in range(count)]
     some = [first[item] for item in items]
     both = dict.fromkeys(("prior", "rrf", "weighted", "none", "auto"), (first, some))
     both["scores"] = ([0.01 * score for score in first], [0.01 * score for score in some])
