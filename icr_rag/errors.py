@@ -13,6 +13,7 @@
     ├── NonFiniteScoreError (ArithmeticError)  the model produced NaN or infinity
     ├── EmbedderError (RuntimeError)     the caller's embedding model failed
     ├── ClosedError (RuntimeError)       the reranker was closed
+    ├── OverloadedError (RuntimeError)   the server's queue is full
     ├── ForkedError (RuntimeError)       the process was forked after a model had run
     ├── DataError (ValueError)           a file of documents, runs or judgements is malformed
     └── MissingDependencyError (ImportError)   an optional package is not installed
@@ -69,6 +70,18 @@ class EmbedderError(ICRError, RuntimeError):
 
 class ClosedError(ICRError, RuntimeError):
     """The reranker was used after ``close()``."""
+
+
+class OverloadedError(ICRError, RuntimeError):
+    """The server has as many requests waiting as it may; try again later.
+
+    Attributes:
+        retry_after: seconds after which there should be room.
+    """
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class ForkedError(ICRError, RuntimeError):
