@@ -286,7 +286,14 @@ def file_rows(data: Collected, name: str, weight: float) -> dict[str, Row]:
 
 
 def read_scores(path: Path) -> dict[tuple[str, str], float]:
-    """JSONL of "query_id", "doc_id", "score"."""
+    """JSONL of "query_id", "doc_id", "score"; or another model's readings by mixed scoring
+    (`teaching_data.py`), of which the likelihoods."""
+    if path.suffix == ".npz":
+        return {
+            (sample.query_id, document): float(value)
+            for sample in load_samples(path)
+            for document, value in zip(sample.documents, likelihood_of(sample), strict=True)
+        }
     rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
     return {(row["query_id"], row["doc_id"]): row["score"] for row in rows}
 
@@ -333,7 +340,8 @@ def main() -> None:
     parser.add_argument("readings", type=Path, help="what benchmarks/teaching_data.py wrote")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scores", action="append", type=named_file, default=[],
-                        metavar="NAME=FILE", help="another re-ranker's, JSONL")  # fmt: skip
+                        metavar="NAME=FILE",
+                        help="another re-ranker's, JSONL; or another model's mixed.npz")  # fmt: skip
     parser.add_argument("--curves", action="store_true")
     parser.add_argument("--profiles", type=Path, help="folder of profiles to compare with")
     arguments = parser.parse_args()
