@@ -4,9 +4,9 @@
 
 The first measured queries of each family (`benchmarks/teaching_data.py`), candidates shuffled,
 nothing of the first stage in the scores. Cold: what is kept of documents, which systems that read
-the same way share, was thrown away just before; warm: the same call again. nDCG@10 is the mean over families; what nothing else beats in both
-quality and seconds is marked, among cold calls and among warm ones. The systems are asked in turn
-for each query, so that a busy machine disturbs all alike.
+the same way share, was thrown away just before; warm: the same call again. nDCG@10 is the mean over
+families; what nothing else beats in both quality and seconds is marked, among cold calls and among
+warm ones. The systems are asked in turn for each query, so that a busy machine disturbs all alike.
 """
 
 from __future__ import annotations

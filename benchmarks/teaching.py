@@ -339,9 +339,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("readings", type=Path, help="what benchmarks/teaching_data.py wrote")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--scores", action="append", type=named_file, default=[],
-                        metavar="NAME=FILE",
-                        help="another re-ranker's, JSONL; or another model's mixed.npz")  # fmt: skip
+    parser.add_argument(
+        "--scores",
+        action="append",
+        type=named_file,
+        default=[],
+        metavar="NAME=FILE",
+        help="another re-ranker's, JSONL; or another model's mixed.npz",
+    )
     parser.add_argument("--curves", action="store_true")
     parser.add_argument("--profiles", type=Path, help="folder of profiles to compare with")
     arguments = parser.parse_args()
