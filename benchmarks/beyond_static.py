@@ -172,7 +172,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     data = load(arguments.readings, "mixed", {})
     if data is None:
-        raise SystemExit(f"{arguments.readings} has no mixed.npz")
+        raise SystemExit(f"{arguments.readings} has no mixed readings")
     static = f"one weight per head, l2 {L2:g}"
     rows: dict[str, Row] = {
         static: data.row(data.chosen(taught(BLEND))),

@@ -11,7 +11,8 @@ for it), drawn with a seed. Per method and way of reading:
 - seconds per query, medians: cold, with all documents new, and warm, with their states kept;
 - MiB of states kept for one query's documents, and how many passages these are.
 
-Nothing of the first stage is in the scores.
+Nothing of the first stage is in the scores. With ``--json`` an interrupted run goes on where it
+was.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 POSITIONS = ("start", "middle", "end")
 SAMPLES = 1000
+#: What differences are taken to, and what reads the same passages just after it.
+BASE, SHARING = "passages, max", ("passages, top2",)
 
 
 def ways(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -92,6 +95,27 @@ def interval(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):.3f} ({low:.3f} to {high:.3f})"
 
 
+def differences(systems: Sequence[System]) -> list[str]:
+    """Per method, passages against the other ways: of each query's mean over the positions, and
+    over those that stand behind a cut."""
+
+    def means(system: System, positions: Sequence[str]) -> list[float]:
+        rows = (system.values[position] for position in positions)
+        return [statistics.fmean(own) for own in zip(*rows, strict=True)]
+
+    lines = []
+    for base in (system for system in systems if system.way == BASE):
+        for other in systems:
+            if other.method == base.method and other is not base:
+                gaps = [
+                    interval(np.subtract(means(base, own), means(other, own)).tolist())
+                    for own in (POSITIONS, POSITIONS[1:])
+                ]
+                lines.append(f"{base.method}, {BASE} minus {other.way}: {gaps[0]}; "
+                             f"middle and end {gaps[1]}")  # fmt: skip
+    return lines
+
+
 class System:
     """One method that reads in one way."""
 
@@ -113,7 +137,7 @@ class System:
         assert isinstance(scorer, KeepsStates)
         assert scorer.states is not None
         store = scorer.states.store
-        before = store.held_bytes
+        before, evicted = store.held_bytes, scorer.states.evictions
         started = time.perf_counter()
         ranking = self.reranker.rank(query, documents)
         again = time.perf_counter()
@@ -122,9 +146,25 @@ class System:
         self.values[position].append(ndcg([hit.index for hit in ranking], grades))
         self.passages.append(ranking.usage.passages or len(documents))
         # Documents with the same rest share passages, so that only the first of them are all new.
-        if position == POSITIONS[0] and store.held_bytes > before:
+        if position == POSITIONS[0] and self.way not in SHARING:
             self.cold.append(again - started)
-            self.mib.append((store.held_bytes - before) / 2**20)
+            if scorer.states.evictions == evicted:
+                self.mib.append((store.held_bytes - before) / 2**20)
+
+
+def resume(systems: Sequence[System], path: Path | None) -> int:
+    """Take over what a file has of these systems; returns how many queries that is."""
+    if path is None or not path.is_file():
+        return 0
+    rows = json.loads(path.read_text(encoding="utf-8"))["results"]
+    kept = {(row["method"], row["read"]): row for row in rows}
+    if set(kept) != {(system.method, system.way) for system in systems}:
+        raise SystemExit(f"{path} has other systems; name another file")
+    for system in systems:
+        row = kept[system.method, system.way]
+        system.values, system.cold, system.warm = row["nDCG@10"], row["cold"], row["warm"]
+        system.mib, system.passages = row["MiB"], row["passages"]
+    return len(systems[0].values[POSITIONS[-1]])
 
 
 def save(systems: Sequence[System], arguments: argparse.Namespace) -> str:
@@ -155,10 +195,16 @@ def measure(folder: Path, arguments: argparse.Namespace) -> list[System]:
     queries = [query for query in data.judged_queries if query in run]
     random.Random(0).shuffle(queries)
     started, done = time.perf_counter(), 0
+    known = resume(systems, arguments.json)
     for query in queries:
         names = run[query][: arguments.depth]
         grades = [max(0, data.judgements[query].get(name, 0)) for name in names]
         if not any(grades) or all(grades):
+            continue
+        if done == arguments.queries:
+            break
+        done += 1
+        if done <= known:
             continue
         taken = {*run[query], *data.judgements[query]}
         owns = [data.documents[name].content for name in names]
@@ -173,12 +219,9 @@ def measure(folder: Path, arguments: argparse.Namespace) -> list[System]:
             ]
             for system in systems:
                 system.add(position, data.queries[query], documents, grades)
-        done += 1
         # After each query, so that an interruption loses one at most.
         save(systems, arguments)
         print(f"{done}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
-        if done == arguments.queries:
-            break
     return systems
 
 
@@ -212,6 +255,7 @@ def main() -> None:
         ]
         cells += [f"{statistics.fmean(system.mib):.0f}" if system.mib else "as above"]
         print(f"| {system.method} | {system.way} | {' | '.join(cells)} |")
+    print("\n".join(differences(systems)))
     print(save(systems, arguments))
 
 

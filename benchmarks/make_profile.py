@@ -183,14 +183,14 @@ def main() -> None:
     arguments = parser.parse_args()
     pointwise = load(arguments.readings, "mixed", {})
     if pointwise is None:
-        raise SystemExit(f"{arguments.readings} has no mixed.npz")
+        raise SystemExit(f"{arguments.readings} has no mixed readings")
     if arguments.settings:
         compare_settings(pointwise)
         return
     for reading in GIVES:
         data = pointwise if reading == "mixed" else load(arguments.readings, reading, {})
         if data is None:
-            print(f"{arguments.readings} has no {reading}.npz; its profile stays as it is")
+            print(f"{arguments.readings} has no {reading} readings; its profile stays as it is")
             continue
         if reading != "mixed":
             add_likelihoods(data, pointwise)

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from teaching_data import PARTS, name_of
+from teaching_data import PARTS, name_of, stored
 
 from icr_rag.evaluation.environment import hardware, versions
 from icr_rag.model.reading import READINGS
@@ -33,7 +33,7 @@ from icr_rag.profiling.crossval import (
     scores_without,
 )
 from icr_rag.profiling.heads import core_values, qr_values, select_heads_by
-from icr_rag.profiling.samples import Sample, load_samples, standardise
+from icr_rag.profiling.samples import Sample, standardise
 from icr_rag.profiling.teachers import Teaching, average
 from icr_rag.profiling.weights import learn_weights, score
 
@@ -286,7 +286,14 @@ def file_rows(data: Collected, name: str, weight: float) -> dict[str, Row]:
 
 
 def read_scores(path: Path) -> dict[tuple[str, str], float]:
-    """JSONL of "query_id", "doc_id", "score"."""
+    """JSONL of "query_id", "doc_id", "score"; or the folder of another model's readings by mixed
+    scoring (`teaching_data.py`), of which the likelihoods."""
+    if path.is_dir():
+        return {
+            (sample.query_id, document): float(value)
+            for sample in stored(path, "mixed")
+            for document, value in zip(sample.documents, likelihood_of(sample), strict=True)
+        }
     rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
     return {(row["query_id"], row["doc_id"]): row["score"] for row in rows}
 
@@ -315,16 +322,16 @@ def curves(data: Collected, teacher: Teaching) -> dict[str, dict[str, float]]:
 
 
 def load(folder: Path, reading: str, others: Mapping[str, Path]) -> Collected | None:
-    path = folder / f"{reading}.npz"
+    samples = stored(folder, reading)
     found = {name: read_scores(file) for name, file in others.items()}
-    return Collected(load_samples(path), found) if path.is_file() else None
+    return Collected(samples, found) if samples else None
 
 
 def named_file(text: str) -> tuple[str, Path]:
     """NAME=FILE."""
     name, _, path = text.partition("=")
-    if not name or not Path(path).is_file():
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE with a file that exists")
+    if not name or not Path(path).exists():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE with what exists")
     return name, Path(path)
 
 
@@ -332,8 +339,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("readings", type=Path, help="what benchmarks/teaching_data.py wrote")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--scores", action="append", type=named_file, default=[],
-                        metavar="NAME=FILE", help="another re-ranker's, JSONL")  # fmt: skip
+    parser.add_argument(
+        "--scores",
+        action="append",
+        type=named_file,
+        default=[],
+        metavar="NAME=FILE",
+        help="another re-ranker's, JSONL; or a folder of another model's mixed readings",
+    )
     parser.add_argument("--curves", action="store_true")
     parser.add_argument("--profiles", type=Path, help="folder of profiles to compare with")
     arguments = parser.parse_args()
@@ -341,7 +354,7 @@ def main() -> None:
     others = dict(arguments.scores)
     data = load(arguments.readings, "mixed", others)
     if data is None:
-        raise SystemExit(f"{arguments.readings} has no mixed.npz")
+        raise SystemExit(f"{arguments.readings} has no mixed readings")
     blend = average(["blend"])
     told: dict[str, object] = {"hardware": hardware(), "versions": versions()}
 

@@ -34,7 +34,7 @@ from icr_rag.evaluation.runs import read_run
 from icr_rag.profiling.collect import profiling_config
 from icr_rag.profiling.queries import label_free
 from icr_rag.profiling.resume import Task, collect_or_resume, read_order
-from icr_rag.profiling.samples import Sample
+from icr_rag.profiling.samples import Sample, load_samples
 
 #: Ways of reading, and their settings. "mixed" has the likelihoods, of the same pass.
 READINGS: dict[str, dict[str, Any]] = {
@@ -126,17 +126,26 @@ def of_reading(config: RerankerConfig, reading: str) -> RerankerConfig:
     return profiling_config(config.switched(**READINGS[reading]))
 
 
-def read(config: RerankerConfig, reading: str, tasks: Sequence[Task], out: Path) -> list[Sample]:
-    """What is kept in ``out``, and the rest from the model."""
+def stored(folder: Path, reading: str) -> list[Sample]:
+    """What `read` kept, all parts; empty: nothing."""
+    return [s for path in sorted((folder / reading).glob("*.npz")) for s in load_samples(path)]
+
+
+def read(config: RerankerConfig, reading: str, tasks: Sequence[Task], out: Path) -> None:
+    """Keep in ``out`` what is not there; a file for each part, so that reading one part leaves the
+    others as they are."""
+    (out / reading).mkdir(exist_ok=True)
     started = time.perf_counter()
 
-    def show(finished: int, count: int) -> None:
-        if finished % 10 == 0 or finished == count:
-            seconds = time.perf_counter() - started
-            print(f"{reading}: {finished} of {count}, {seconds:.0f} s", flush=True)
-
     with Reranker(of_reading(config, reading)) as reranker:
-        return collect_or_resume(reranker, tasks, out / f"{reading}.npz", progress=show)
+        for task in tasks:
+
+            def show(finished: int, count: int, name: str = task.name) -> None:
+                if finished % 10 == 0 or finished == count:
+                    seconds = time.perf_counter() - started
+                    print(f"{reading}, {name}: {finished} of {count}, {seconds:.0f} s", flush=True)
+
+            collect_or_resume(reranker, [task], out / reading / f"{task.name}.npz", progress=show)
 
 
 def write_peers(tasks: Sequence[Task], out: Path) -> None:
