@@ -264,11 +264,16 @@ class Reranker:
     ) -> list[Ranking]:
         """`rank` for each query with its own list of documents; other arguments are for all.
 
-        Over kept states read by one tail (``document_states="independent"`` or "blind",
-        ``framework="listwise"``), queries with the same list share one pass.
+        Where documents are judged one by one by likelihood, attention or both, the queries share
+        passes, whatever their lists: the fuller a pass, the less it costs by the document. Over
+        kept states read by one tail (``document_states="independent"`` or "blind",
+        ``framework="listwise"``), queries with the same list share one pass. Scores are those of
+        `rank`, up to the rounding of the number format. What fails in a pass that is shared is
+        read again query by query, and fails only where it is to blame.
 
         ``deadline_ms`` is one query's: it counts from when its turn comes, a pass that it shares
-        with others included.
+        with others included. With it passes are shared where it is known from earlier calls that
+        there is ample time.
 
         Raises:
             InputError: if there are not as many lists as queries.

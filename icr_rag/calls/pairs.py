@@ -154,7 +154,7 @@ def _measured(scorer: Scorer, lists: Sequence[_List]) -> AbstractContextManager[
         return nullcontext()
     amounts = {DOCUMENTS: 0, KEPT: 0}
     for own in lists:
-        lacking = range(len(own.documents))
+        lacking: Sequence[int] = range(len(own.documents))
         if isinstance(scorer, KeepsStates) and scorer.states is not None:
             with scorer.engine.settled():
                 lacking = scorer.states.missing(scorer.bodies(own.documents))
