@@ -3,10 +3,10 @@
     python benchmarks/together.py
     python benchmarks/together.py --json together.json --scoring likelihood
 
-Each request has a query and documents of its own, of about 100 tokens. ``Reranker.rank_many`` is
-given all of them, and then each to ``Reranker.rank``; in turns, so that a busy machine disturbs both
-alike, the median of a few. Cold: nothing is kept (``document_states="joint"``). Warm: all documents'
-states are in memory. In bfloat16, on one thread.
+Each request has a query and documents of its own, of about 100 tokens. `Reranker.rank` is given
+one after the other, then `Reranker.rank_many` all; in turns, so that a busy machine disturbs both
+alike, the median of a few. Cold: nothing is kept (``document_states="joint"``). Warm: states of
+all documents are in memory. In bfloat16, on one thread.
 """
 
 from __future__ import annotations

@@ -264,16 +264,12 @@ class Reranker:
     ) -> list[Ranking]:
         """`rank` for each query with its own list of documents; other arguments are for all.
 
-        Where documents are judged one by one by likelihood, attention or both, the queries share
-        passes, whatever their lists: the fuller a pass, the less it costs by the document. Over
-        kept states read by one tail (``document_states="independent"`` or "blind",
-        ``framework="listwise"``), queries with the same list share one pass. Scores are those of
-        `rank`, up to the rounding of the number format. What fails in a pass that is shared is
-        read again query by query, and fails only where it is to blame.
+        Queries share passes: over any lists where documents are judged one by one (likelihood,
+        pointwise attention, mixed), over the same list where one tail reads kept states. Scores
+        are `rank`'s, up to rounding; what fails in a shared pass is read again query by query.
 
         ``deadline_ms`` is one query's: it counts from when its turn comes, a pass that it shares
-        with others included. With it passes are shared where it is known from earlier calls that
-        there is ample time.
+        with others included; it shares where earlier calls tell that there is time.
 
         Raises:
             InputError: if there are not as many lists as queries.
