@@ -84,8 +84,8 @@ def agree(together, alone, queries=QUERIES, lists=LISTS, way=""):
     ("name", "way"),
     [
         *((name, way) for name in FAMILIES for way in ("likelihood", "mixed heads")),
-        # Heads that do not see whole documents are not ranked by.
-        *((name, way) for name in NARROW for way in ("likelihood", "yes_no")),
+        # Heads that do not see whole documents are not ranked by, and yes/no sees none of them.
+        *((name, "likelihood") for name in NARROW),
         *((name, way) for name in ("llama", "gemma3") for way in WAYS),
     ],
 )
