@@ -16,6 +16,7 @@ from icr_rag.calls import pairs
 from icr_rag.errors import InputError, NonFiniteScoreError, PromptTooLongError
 from icr_rag.model.runner import Runner
 from icr_rag.scoring.base import Cost
+from icr_rag.states import per_document
 
 QUERIES = ["what is b?", "zzz?", "hello there, who of you is long and who is not?", "a"]
 LISTS = [
@@ -67,6 +68,8 @@ def batches(monkeypatch):
         return plain(self, cache, members, *arguments)
 
     monkeypatch.setattr(Runner, "_finish", counted)
+    # However unlike the tails are, so that they are padded.
+    monkeypatch.setattr(per_document, "_PADDING", 10**6)
     return seen
 
 
@@ -301,7 +304,7 @@ AMPLE = 10_000_000
 
 
 @pytest.mark.parametrize("states", STATES)
-def test_under_a_deadline_they_share_once_it_is_known_what_it_takes(states):
+def test_under_a_deadline_they_share_once_it_is_known_what_it_takes(states, batches):
     ranker = reranker(**LIKELIHOOD, **STATES[states]).warm_up()
     wanted = [ranker.rank(*pair).scores for pair in zip(QUERIES, LISTS, strict=True)]
     with fake_time(ranker) as clock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -12,7 +13,7 @@ from test_document_states import reranker
 from test_pairs import LIKELIHOOD, QUERIES, STATES, batches, close
 
 from icr_rag.model.columns import tail_columns
-from icr_rag.model.groups import even_groups
+from icr_rag.model.groups import alike, even_groups
 from icr_rag.model.runner import BatchResult
 from icr_rag.prompts.layout import Tail
 
@@ -45,6 +46,20 @@ def test_groups_are_even_and_no_more_than_filled_ones(sizes, room):
         assert len(group) == 1 or len(group) * width <= room
     if len(set(sizes)) == 1:
         assert max(map(len, found)) - min(map(len, found)) <= 1
+
+
+@given(st.lists(st.integers(0, 60), max_size=40), st.integers(0, 100))
+def test_runs_waste_little_and_end_only_where_more_would_be_wasted(lengths, waste):
+    order = sorted(range(len(lengths)), key=lambda n: -lengths[n])
+    runs = alike(order, lengths, waste)
+    assert [n for run in runs for n in run] == order
+
+    def wasted(run):
+        return sum(lengths[run[0]] - lengths[n] for n in run)
+
+    assert all(wasted(run) <= waste for run in runs)
+    for run, after in itertools.pairwise(runs):
+        assert wasted([*run, after[0]]) > waste
 
 
 def test_twenty_are_ten_and_ten():

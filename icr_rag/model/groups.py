@@ -40,3 +40,22 @@ def even_groups(
 
 def _wider(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
     return max(one[0], other[0]), max(one[1], other[1])
+
+
+def alike(order: Sequence[int], lengths: Sequence[int], waste: int) -> list[list[int]]:
+    """Runs of neighbours that are padded to the first one's length with little waste.
+
+    Args:
+        order: prompts, the longest first.
+        lengths: tokens per prompt.
+        waste: most tokens of padding in a run; a pass of its own should cost about as much.
+    """
+    runs: list[list[int]] = []
+    wasted = 0
+    for prompt in order:
+        wasted += lengths[runs[-1][0]] - lengths[prompt] if runs else 0
+        if not runs or wasted > waste:
+            runs.append([])
+            wasted = 0
+        runs[-1].append(prompt)
+    return runs
