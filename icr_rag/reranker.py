@@ -264,11 +264,12 @@ class Reranker:
     ) -> list[Ranking]:
         """`rank` for each query with its own list of documents; other arguments are for all.
 
-        Over kept states read by one tail (``document_states="independent"`` or "blind",
-        ``framework="listwise"``), queries with the same list share one pass.
+        Queries share passes: over any lists where documents are judged one by one (likelihood,
+        pointwise attention, mixed), over the same list where one tail reads kept states. Scores
+        are `rank`'s, up to rounding; what fails in a shared pass is read again query by query.
 
         ``deadline_ms`` is one query's: it counts from when its turn comes, a pass that it shares
-        with others included.
+        with others included; it shares where earlier calls tell that there is time.
 
         Raises:
             InputError: if there are not as many lists as queries.

@@ -144,6 +144,19 @@ def test_a_score_does_not_depend_on_neighbours(subject, way):
     assert close(ranked(model, DOCUMENTS[::-1], **WAYS[way]).scores[::-1], alone)
 
 
+@pytest.mark.parametrize("way", ["attention", "likelihood", "yes_no"])
+def test_a_score_does_not_depend_on_what_else_is_asked(subject, way):
+    model = subject.model
+    if refusal(model, **WAYS[way]) is not None:
+        return
+    queries = ["Which melts?", "a", "What is soft, and what does not melt at all?"]
+    lists = [DOCUMENTS, [LONG], [SHORT, "Iron."]]
+    reranker = Reranker.from_model(model, TOKENIZER, fusion="none", **WAYS[way])
+    found = reranker.rank_many(queries, lists)
+    for query, documents, ranking in zip(queries, lists, found, strict=True):
+        assert close(ranking.scores, reranker.rank(query, documents).scores)
+
+
 def test_both_readings_of_mixed_scoring_are_the_documents_own(subject):
     model = subject.model
     if refusal(model, scoring="mixed") is not None:

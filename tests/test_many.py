@@ -62,14 +62,12 @@ def test_short_and_blank_lists(documents):
     ]
 
 
-def test_windows_and_pointwise_reading_go_one_by_one():
-    windows = reranker(framework="listwise", window=2, **WAYS[0])
-    pointwise = reranker(framework="pointwise", **WAYS[0])
-    for keeping in (windows, pointwise):
-        found = keeping.rank_many(QUERIES, [DOCUMENTS] * 4)
-        assert [one.scores for one in found] == [
-            keeping.rank(query, DOCUMENTS).scores for query in QUERIES
-        ]
+def test_windows_go_one_by_one():
+    keeping = reranker(framework="listwise", window=2, **WAYS[0])
+    found = keeping.rank_many(QUERIES, [DOCUMENTS] * 4)
+    assert [one.scores for one in found] == [
+        keeping.rank(query, DOCUMENTS).scores for query in QUERIES
+    ]
 
 
 def test_more_queries_than_go_together_and_equal_ones():

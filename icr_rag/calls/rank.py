@@ -141,7 +141,7 @@ def rank(
     except OutOfTime:
         left_out.append(NOT_COMPARED)
         scored = present(spread, documents, config, compare=False)
-    cost.seconds["total"] = seconds_to_load + time.perf_counter() - started
+    cost.seconds["total"] = seconds_to_load + cost.shared + time.perf_counter() - started
     if due is not None:
         cost.seconds["total"] = due.elapsed
     usage = Usage(

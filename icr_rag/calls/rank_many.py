@@ -1,6 +1,8 @@
-"""Several queries over one list of documents: one pass where kept states allow it.
+"""Several queries: those that can share passes do; the others are ranked one by one.
 
-Ranking goes its usual way, query by query, and finds the scores computed already.
+Documents that are judged one by one are read together, whichever query they are for; see
+`icr_rag.calls.pairs`. Over kept states that one tail reads, queries over the same list share a
+pass. Ranking goes its usual way, query by query, and finds the scores computed already.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from contextlib import contextmanager
 
 from icr_rag.arguments import check_query
 from icr_rag.calls.candidates import Candidates
+from icr_rag.calls.pairs import read_together
 from icr_rag.calls.passages import split_documents
 from icr_rag.config import RerankerConfig
 from icr_rag.deadline import Deadline, OutOfTime, Timing, deadline, step, timed
@@ -23,6 +26,7 @@ from icr_rag.scoring.base import (
     Ids,
     KeepsStates,
     Listwise,
+    ReadsPairs,
     Scorer,
     evictions,
 )
@@ -57,30 +61,82 @@ def rank_lists(
         most: tokens of a document, where the call limits them.
     """
     rankings: dict[int, Ranking] = {}
-    for places in _same_contents([own.read for own in given]):
-        scorer: Scorer | None = None
-        gone = 0.0
-        # Without the scores that it needs, each call says so by itself.
-        if len(places) > 1 and config.fusion != "weighted":
-            asked = [queries[place] for place in places]
-            due = start(0.0)
-            try:
-                with timed_for(make_scorer(due), due) as own:
-                    scorer = answer_together(own, config, asked, given[places[0]].read, most)
-            except OutOfTime:
-                # Each for itself, with what time is left of its own.
-                pass
-            except Exception as error:
-                if config.on_error == "raise":
-                    raise
-                # One by one, so that those that can be ranked are.
-                logger.warning(
-                    "ranking %d queries together failed: %s", len(asked), brief(str(error))
-                )
-            gone = 0.0 if due is None else due.elapsed
-        for place in places:
-            rankings[place] = rank(queries[place], given[place], scorer, start(gone))
+    scorer: Scorer | None = None
+    # Of the first one's time what making the scorers took, which may load the model.
+    gone_of_first = 0.0
+    readable = [own for own in given if any(d.content.strip() for d in own.read)]
+    # Without the scores that it needs, each call says so by itself.
+    if len(readable) > 1 and config.fusion != "weighted":
+        due = start(0.0)
+        try:
+            scorer = make_scorer(due)
+        except OutOfTime:
+            pass
+        except Exception as error:
+            if config.on_error == "raise":
+                raise
+            _tell(error, len(queries))
+        gone_of_first = 0.0 if due is None else due.elapsed
+    in_pairs = isinstance(scorer, ReadsPairs)
+    batches = [[*range(len(queries))]] if in_pairs else _same_contents([g.read for g in given])
+    for places in batches:
+        while places:
+            asked = [(queries[place], given[place].read) for place in places]
+            answered, gone = _ahead(scorer, config, asked, start, most)
+            if in_pairs and all(own is None for own in answered):
+                # What was tried in vain is of the first one's time.
+                gone_of_first += gone
+                gone = 0.0
+            for place, own in zip(places, answered, strict=False):
+                due = start(gone + gone_of_first)
+                gone_of_first = 0.0
+                rankings[place] = rank(queries[place], given[place], own, due)
+            places = places[len(answered) :]
     return [rankings[place] for place in range(len(queries))]
+
+
+def _ahead(
+    scorer: Scorer | None,
+    config: RerankerConfig,
+    asked: Sequence[tuple[str, Sequence[Document]]],
+    start: Callable[[float], Deadline | None],
+    most: int | None,
+) -> tuple[list[Scorer | None], float]:
+    """What can be read of some queries at once.
+
+    Args:
+        asked: queries and what is read for them.
+
+    Returns:
+        For a beginning of them, per query a scorer that knows its answer, None where it is to be
+        read by itself; and how many seconds it took, 0 without a deadline.
+    """
+    alone: list[Scorer | None] = [None] * len(asked)
+    if scorer is None or len(asked) < 2:
+        return alone, 0.0
+    due = start(0.0)
+    try:
+        with timed_for(scorer, due):
+            if isinstance(scorer, ReadsPairs):
+                tolerant = config.on_error != "raise"
+                alone = read_together(scorer, asked, most, tolerant=tolerant)
+            else:
+                queries = [query for query, _ in asked]
+                answered = answer_together(scorer, config, queries, list(asked[0][1]), most)
+                alone = [answered] * len(asked)
+    except OutOfTime:
+        # Each for itself, with what time is left of its own.
+        pass
+    except Exception as error:
+        if config.on_error == "raise":
+            raise
+        _tell(error, len(asked))
+    return alone, 0.0 if due is None else due.elapsed
+
+
+def _tell(error: Exception, count: int) -> None:
+    """Log what failed. Queries go one by one then, so that those that can be ranked are."""
+    logger.warning("ranking %d queries together failed: %s", count, brief(str(error)))
 
 
 def check_lists(queries: Sequence[str], lists: Sequence[Sequence[DocumentLike]]) -> None:
@@ -189,17 +245,14 @@ class _Answered(Scorer):
             if not isinstance(self._scorer, Listwise):
                 raise TypeError(f"{type(self._scorer).__name__} scores no window")
             return self._scorer.score(query_ids, documents, cost)
-        share = self._cost.tokens // max(1, self._left)
-        self._cost.tokens -= share
-        cost.tokens += share
+        share = Cost(tokens=self._cost.tokens // max(1, self._left), windows=1, calls=1)
+        self._cost.tokens -= share.tokens
         for phase, seconds in self._cost.seconds.items():
-            own = seconds / max(1, self._left)
-            self._cost.seconds[phase] -= own
-            cost.seconds[phase] += own
+            share.seconds[phase] = seconds / max(1, self._left)
+            self._cost.seconds[phase] -= share.seconds[phase]
         self._left -= 1
         # Whose call it was in, nobody can say: the first one tells of it.
-        cost.states_evicted += self._cost.states_evicted
+        share.states_evicted = self._cost.states_evicted
         self._cost.states_evicted = 0
-        cost.windows += 1
-        cost.calls += 1
+        cost.add_shared(share)
         return list(known)

@@ -22,8 +22,9 @@ from icr_rag.scoring.base import InParts, KeepsStates, Listwise, Pairwise, Point
 if TYPE_CHECKING:
     import torch
 
-#: What is measured beside windows and sets; each costs more the more tokens there are in it.
-_DOCUMENTS, _KEPT = "documents", "kept"
+#: What is measured beside windows and sets, by the tokens that are run: documents of which nothing
+#: is kept, and such whose states are. Each costs more the more tokens there are in it.
+DOCUMENTS, KEPT = "documents", "kept"
 
 
 class CallInTime(Call):
@@ -42,7 +43,7 @@ class CallInTime(Call):
         """Part by part, those whose states are kept first."""
         if not isinstance(each, InParts):
             # Whether its scores depend on the list, nobody can say.
-            with step(_DOCUMENTS, sum(self.tokens([item]) for item in range(self.count))):
+            with step(DOCUMENTS, sum(self.tokens([item]) for item in range(self.count))):
                 return super().pointwise(each)
         parts: InParts = each
         lacking = set(self._lacking())
@@ -53,7 +54,7 @@ class CallInTime(Call):
 
         def kind(items: Sequence[int]) -> str:
             """What reading these is: of a part all have states, or none."""
-            return _DOCUMENTS if items[0] in lacking else _KEPT
+            return DOCUMENTS if items[0] in lacking else KEPT
 
         def part(left: Sequence[int]) -> int:
             alike = [work(item) for item in left if (item in lacking) == (left[0] in lacking)]

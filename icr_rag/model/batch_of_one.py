@@ -22,11 +22,13 @@ class OneByOneRunner(Runner):
     def _groups(self) -> list[list[int]]:
         return [[member] for member in range(len(self.batch.bodies))]
 
-    def _tokens(self) -> int:
-        tail = len(self.tail_ids)
-        before = len(self.batch.head_ids)
-        again = len(self.batch.tails) if self.anatomy.way == "whole" else 1
-        return sum(max(1, again) * (before + len(body)) + tail for body in self.batch.bodies)
+    def _head_tokens(self) -> int:
+        return 0
+
+    def _own_tokens(self, member: int) -> int:
+        again = len(self.batch.tails_of(member)) if self.anatomy.way == "whole" else 1
+        prefix = len(self.batch.head_ids) + len(self.batch.bodies[member])
+        return max(1, again) * prefix + self.tail_tokens[member]
 
     def _run_long(self, head: Cache, member: int) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         before = len(self.batch.head_ids)
@@ -40,7 +42,7 @@ class OneByOneRunner(Runner):
             self.kernel,
             self.last,
             [*self.batch.head_ids, *self.batch.bodies[member]],
-            self.batch.tails,
+            self.batch.tails_of(member),
             reader,
             chunk=self.size,
             device=self.device,
@@ -49,5 +51,5 @@ class OneByOneRunner(Runner):
         )
         reduced = None
         if self.reduce is not None and logits is not None:
-            reduced = self._reduced(self.reduce, logits)
+            reduced = self._reduced(self.reduce, logits, [member])
         return self._readings(reader, 1), reduced

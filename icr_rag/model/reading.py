@@ -101,7 +101,7 @@ class TokenReader:
         chosen = self.heads[layer]
         result = []
         for tail in current.tails:
-            rows = slice(tail.start + tail.rows.start, tail.start + tail.rows.stop)
+            rows = tail.rows_of(0)
             total = torch.zeros(
                 head_count if chosen is None else len(chosen), key.shape[2], device=query.device
             )
@@ -196,7 +196,7 @@ class DocumentReader:
         # Keys that the tails do not see as documents are needed for the softmax only.
         tails: list[_TailSums] = []
         for number, tail in enumerate(current.tails[: self.queries + 1]):
-            rows = slice(tail.start + tail.rows.start, tail.start + tail.rows.stop)
+            rows = tail.rows_of(prompt)
             blocks = masked_logits(query, key, mask, rows, settings, chosen)
             attention = (_softmax(logits, settings, chosen) for _, logits in blocks)
             # Of the null query only what is compared with.

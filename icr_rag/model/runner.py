@@ -1,4 +1,4 @@
-"""A batch of short prompts that share their beginning and their end, run group by group."""
+"""A batch of short prompts that share their beginning, run group by group."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from icr_rag.errors import NonFiniteScoreError, UnsupportedModelError
 from icr_rag.model import tap
 from icr_rag.model._transformers import logits_to_keep
 from icr_rag.model.anatomy import Anatomy
+from icr_rag.model.columns import tail_columns
 from icr_rag.model.engine import Engine
+from icr_rag.model.groups import even_groups
 from icr_rag.model.kv_cache import make_states, repeat_states
 from icr_rag.model.passes import check_finite, check_read, input_device, run_pass
 from icr_rag.model.reading import DocumentReader
@@ -28,6 +30,7 @@ class BatchResult:
 
     Attributes:
         tokens: that were run.
+        own_tokens: per prompt, those of them that are its own; the others are the head's.
         readings: per prompt, float32 [document, layer and head, reading], the (layer, head)
             pairs in ascending order of layers and as asked for within one.
         outputs: per prompt, what ``reduce`` made of its logits.
@@ -36,11 +39,30 @@ class BatchResult:
     readings: list[torch.Tensor] = field(default_factory=list)
     outputs: list[torch.Tensor] = field(default_factory=list)
     tokens: int = 0
+    own_tokens: list[int] = field(default_factory=list)
+
+    def of_lists(self, counts: Sequence[int]) -> list[BatchResult]:
+        """What each of several lists of so many prompts, one behind the other, gave.
+
+        The head's tokens are shared evenly.
+        """
+        head = self.tokens - sum(self.own_tokens)
+        found, begin = [], 0
+        for number, count in enumerate(counts):
+            own = slice(begin, begin + count)
+            begin += count
+            shared = head * (number + 1) // len(counts) - head * number // len(counts)
+            tokens = self.own_tokens[own]
+            found.append(
+                BatchResult(self.readings[own], self.outputs[own], shared + sum(tokens), tokens)
+            )
+        return found
 
 
 #: Takes logits [prompt, 1 + tail tokens, vocabulary]: the rows of the body's last token and of all
-#: tails' tokens, side by side; returns [prompt, ...].
-Reduce = Callable[[torch.Tensor], torch.Tensor]
+#: tails' tokens, side by side, each padded at its end to the longest one's; and which prompts of
+#: the batch these are. Returns [prompt, ...].
+Reduce = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
 
 
 def causal_view(engine: Engine) -> torch.nn.Module:
@@ -98,7 +120,7 @@ class Runner:
         self.last = task.last
         self.size = size
         self.device = input_device(task.engine.decoder)
-        self.tail_ids = [i for tail in task.batch.tails for i in tail.token_ids]
+        self.tail_tokens = task.batch.tail_tokens
 
     def run(self) -> BatchResult:
         """All prompts."""
@@ -117,10 +139,12 @@ class Runner:
                 if reduced is not None:
                     outputs[member] = reduced[place]
         order = range(len(batch.bodies))
+        own = [self._own_tokens(i) for i in order]
         return BatchResult(
             [readings[i] for i in order] if readings else [],
             [outputs[i] for i in order] if outputs else [],
-            self._tokens(),
+            self._head_tokens() + sum(own),
+            own,
         )
 
     def _head(self) -> Cache:
@@ -129,24 +153,20 @@ class Runner:
         self._fill(head, self.batch.head_ids, 0)
         return head
 
-    def _tokens(self) -> int:
-        """Tokens that were run."""
-        return self.batch.tokens
+    def _head_tokens(self) -> int:
+        """Tokens of the shared beginning that were run."""
+        return len(self.batch.head_ids)
+
+    def _own_tokens(self, member: int) -> int:
+        """Tokens of one prompt that were run."""
+        return len(self.batch.bodies[member]) + self.tail_tokens[member]
 
     def _groups(self) -> list[list[int]]:
         """Prompts of similar length, as many together as ``size`` tokens allow."""
         lengths = [len(body) for body in self.batch.bodies]
-        longest_first = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-        groups: list[list[int]] = []
-        room = 0
-        for member in longest_first:
-            if room == 0:
-                width = lengths[member] + len(self.tail_ids)
-                room = max(1, self.size // max(1, width))
-                groups.append([])
-            groups[-1].append(member)
-            room -= 1
-        return groups
+        tails = self.tail_tokens
+        longest_first = sorted(range(len(lengths)), key=lambda i: (-lengths[i], -tails[i]))
+        return even_groups(longest_first, lengths, tails, self.size)
 
     def _fill(self, cache: Cache, token_ids: Sequence[int], start: int) -> None:
         """Run tokens that only leave their states behind."""
@@ -160,7 +180,7 @@ class Runner:
         """One prompt, in chunks; only its last token goes with the tails."""
         body = self.batch.bodies[member]
         before = len(self.batch.head_ids)
-        cache = repeat_states(head, 1, before + len(body) + len(self.tail_ids))
+        cache = repeat_states(head, 1, before + len(body) + self.tail_tokens[member])
         self._fill(cache, body[:-1], before)
         return self._finish(cache, [member], before + len(body) - 1, 1, [0])
 
@@ -170,8 +190,14 @@ class Runner:
         before = len(self.batch.head_ids)
         width = max(len(self.batch.bodies[member]) for member in members)
         padding = [width - len(self.batch.bodies[member]) for member in members]
-        cache = repeat_states(head, len(members), before + width + len(self.tail_ids))
+        room = width + self._tail_room(members)
+        cache = repeat_states(head, len(members), before + room)
         return self._finish(cache, members, before, width, padding)
+
+    def _tail_room(self, members: Sequence[int]) -> int:
+        """Columns of these prompts' tails."""
+        slots = zip(*(self.batch.tails_of(member) for member in members), strict=True)
+        return sum(max(len(tail.token_ids) for tail in slot) for slot in slots)
 
     def _finish(
         self,
@@ -190,22 +216,16 @@ class Runner:
             padding: how many of them are padding, per member.
             padding_start: where padding begins if it is not in the stem but in the cache.
         """
-        tails = []
-        place = stem
-        for tail in self.batch.tails:
-            tails.append(tap.PackedTail(place, len(tail.token_ids), tail.rows))
-            place += len(tail.token_ids)
+        tails = tail_columns([self.batch.tails_of(member) for member in members], stem)
         rows, positions = [], []
-        for member, pad in zip(members, padding, strict=True):
+        for number, (member, pad) in enumerate(zip(members, padding, strict=True)):
             end = prefix + stem - pad
             # Padding in the cache moves the stem; padding in the stem is part of it.
             before = pad if padding_start is None else 0
             body = list(self.batch.bodies[member][-(stem - before) :])
-            rows.append([0] * before + body + self.tail_ids)
+            rows.append([0] * before + body + tails.token_ids[number])
             where = [end - len(body)] * before + list(range(end - len(body), end))
-            for tail in self.batch.tails:
-                where += range(end, end + len(tail.token_ids))
-            positions.append(where)
+            positions.append(where + [end + place for place in tails.places[number]])
         reader = None
         if self.heads:
             # Spans count from the body's first token; the axis of the pass from the head's.
@@ -224,7 +244,7 @@ class Runner:
             stem_length=stem,
             padding=padding,
             padding_start=padding_start,
-            tails=tails,
+            tails=tails.packed,
             reader=reader,
             expected=self.anatomy.expected(self.last),
         )
@@ -232,14 +252,17 @@ class Runner:
         if self.reduce is None:
             self._call(self.inner, current, rows, positions, cache)
         else:
-            keep = torch.arange(stem - 1, stem + len(self.tail_ids), device=self.device)
+            keep = torch.arange(stem - 1, len(rows[0]), device=self.device)
             kept, limit = logits_to_keep(self.view, keep)
             output = self._call(self.view, current, rows, positions, cache, **limit)
-            reduced = self._reduced(self.reduce, output.logits if kept else output.logits[:, keep])
+            logits = output.logits if kept else output.logits[:, keep]
+            reduced = self._reduced(self.reduce, logits, members)
         return self._readings(reader, len(members)), reduced
 
-    def _reduced(self, reduce: Reduce, logits: torch.Tensor) -> torch.Tensor:
-        reduced = reduce(logits.float()).cpu()
+    def _reduced(
+        self, reduce: Reduce, logits: torch.Tensor, members: Sequence[int]
+    ) -> torch.Tensor:
+        reduced = reduce(logits.float(), members).cpu()
         if not bool(torch.isfinite(reduced).all()):
             raise NonFiniteScoreError(
                 f"{type(self.decoder).__name__} gave NaN or infinite likelihoods; load it "

@@ -90,11 +90,20 @@ class PackedTail:
         start: where the tail's tokens begin among the tokens of this pass.
         length: how many tokens it has.
         rows: the rows to read, half-open, relative to ``start``.
+        own_rows: per prompt, its own in their place, where tails of different prompts share these
+            columns and have different lengths; empty: ``rows`` are all prompts'. What stands
+            behind a prompt's tail is padding, which no row of it sees.
     """
 
     start: int
     length: int
     rows: slice
+    own_rows: Sequence[slice] = ()
+
+    def rows_of(self, prompt: int) -> slice:
+        """The rows to read of one prompt, among the tokens of the pass."""
+        rows = self.own_rows[prompt] if self.own_rows else self.rows
+        return slice(self.start + rows.start, self.start + rows.stop)
 
 
 @dataclass

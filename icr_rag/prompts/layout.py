@@ -100,15 +100,29 @@ class PromptBatch:
         spans: per prompt, one half-open span in its body per document; needed for attention only.
         tails: shared ends, side by side: each sees head, body and itself. With attention the
             first is the query's and the second the null query's. May be empty without.
+        own_tails: per prompt, its ends in place of ``tails``, as many for each prompt; empty: all
+            have ``tails``.
     """
 
     head_ids: Sequence[int]
     bodies: Sequence[Sequence[int]]
     spans: Sequence[Sequence[Span]] = ()
     tails: Sequence[Tail] = ()
+    own_tails: Sequence[Sequence[Tail]] = ()
+
+    def tails_of(self, prompt: int) -> Sequence[Tail]:
+        """The ends of one prompt."""
+        return self.own_tails[prompt] if self.own_tails else self.tails
+
+    @property
+    def tail_tokens(self) -> list[int]:
+        """Per prompt, tokens of all its ends."""
+        return [
+            sum(len(tail.token_ids) for tail in self.tails_of(prompt))
+            for prompt in range(len(self.bodies))
+        ]
 
     @property
     def tokens(self) -> int:
-        """Tokens that are run, each head once."""
-        tail = sum(len(tail.token_ids) for tail in self.tails)
-        return len(self.head_ids) + sum(len(body) + tail for body in self.bodies)
+        """Tokens that are run, the head once; no padding."""
+        return len(self.head_ids) + sum(map(len, self.bodies)) + sum(self.tail_tokens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from icr_rag.prompts.encoding import Encoder
@@ -66,11 +67,28 @@ class QueryLikelihoodPrompts(Encoder):
 
     def build(self, query_ids: Ids, documents: Sequence[Ids]) -> PromptBatch:
         """One prompt per document; the first tail is the query."""
+        bodies = [self.body(ids) for ids in documents]
+        spans = [[Span(0, len(ids))] for ids in documents]
+        return PromptBatch(self._head_ids, bodies, spans, self._tails(query_ids))
+
+    def build_lists(self, queries: Sequence[Ids], lists: Sequence[Sequence[Ids]]) -> PromptBatch:
+        """`build` of each query and its list in one batch, list after list."""
+        if len(queries) == 1:
+            return self.build(queries[0], lists[0])
+        together = self.build((), [ids for documents in lists for ids in documents])
+        own = [
+            tails
+            for query_ids, documents in zip(queries, lists, strict=True)
+            for tails in [self._tails(query_ids)] * len(documents)
+        ]
+        return replace(together, tails=(), own_tails=own)
+
+    def _tails(self, query_ids: Ids) -> list[Tail]:
+        """The query and, for attention, the null query."""
         tails = [Tail(list(query_ids), slice(0, len(query_ids)))]
         if self._null_ids is not None:
             tails.append(Tail(self._null_ids, slice(0, len(self._null_ids))))
-        bodies = [self.body(ids) for ids in documents]
-        return PromptBatch(self._head_ids, bodies, [[Span(0, len(d))] for d in documents], tails)
+        return tails
 
     @property
     def head_ids(self) -> list[int]:

@@ -94,3 +94,18 @@ class YesNoPrompts(Encoder):
             end = [*self._middle_ids, *query, *self._question_ids, *self._footer_ids]
             bodies = [[*ids, *end] for ids in documents]
         return PromptBatch(head, bodies, tails=tails)
+
+    def build_lists(
+        self, queries: Sequence[Ids], lists: Sequence[Sequence[Ids]], tails: Sequence[Tail] = ()
+    ) -> PromptBatch:
+        """`build` of each query and its list in one batch, list after list. The prompts are the
+        same; where the query stands first it is run with each document, for heads are shared."""
+        if len(queries) == 1:
+            return self.build(queries[0], lists[0], tails)
+        bodies = [
+            [*batch.head_ids[len(self._header_ids) :], *body]
+            for query_ids, documents in zip(queries, lists, strict=True)
+            for batch in [self.build(query_ids, documents)]
+            for body in batch.bodies
+        ]
+        return PromptBatch(list(self._header_ids), bodies, tails=tails)

@@ -34,13 +34,18 @@ if TYPE_CHECKING:
 __all__ = [
     "ASKED",
     "AnswersTogether", "Cost", "Ids", "InParts", "KeepsStates", "Listwise", "Pairwise", "Pointwise",
-    "Prompts", "ReadsAttention", "Scorer", "Setwise", "evictions",
+    "Prompts", "ReadsAttention", "ReadsPairs", "Scorer", "Setwise", "evictions",
 ]  # fmt: skip
 
 
 @dataclass
 class Cost:
-    """What one ranking cost so far; see `icr_rag.types.Usage`."""
+    """What one ranking cost so far; see `icr_rag.types.Usage`.
+
+    Attributes:
+        shared: seconds of ``seconds`` that were spent before the call, in passes that it shared
+            with others.
+    """
 
     tokens: int = 0
     windows: int = 0
@@ -48,9 +53,22 @@ class Cost:
     generated_tokens: int = 0
     repairs: int = 0
     states_evicted: int = 0
+    shared: float = 0.0
     seconds: dict[str, float] = field(
         default_factory=lambda: {"prompt": 0.0, "forward": 0.0, "score": 0.0}
     )
+
+    def add_shared(self, other: Cost) -> None:
+        """Add this call's share of what was spent before it."""
+        self.tokens += other.tokens
+        self.windows += other.windows
+        self.calls += other.calls
+        self.generated_tokens += other.generated_tokens
+        self.repairs += other.repairs
+        self.states_evicted += other.states_evicted
+        for phase, seconds in other.seconds.items():
+            self.seconds[phase] += seconds
+            self.shared += seconds
 
 
 class Prompts(Protocol):
@@ -163,6 +181,22 @@ class InParts(Protocol):
 
     def scores_of(self, rows: Sequence[torch.Tensor]) -> list[float]:
         """What `Pointwise.score_each` gives for all documents whose rows these are, in order."""
+
+
+@runtime_checkable
+class ReadsPairs(InParts, Protocol):
+    """Reads several lists of documents, each for a query of its own, in passes that they share."""
+
+    def read_pairs(
+        self, queries: Sequence[Ids], lists: Sequence[Sequence[Ids]], costs: Sequence[Cost]
+    ) -> list[torch.Tensor]:
+        """Per list what `InParts.read_each` gives of it.
+
+        Args:
+            queries: one per list; several may be the same.
+            lists: at least one, each of at least one document.
+            costs: one per list, to which its share is added.
+        """
 
 
 @runtime_checkable

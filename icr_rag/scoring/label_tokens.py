@@ -33,11 +33,12 @@ class LabelTokens:
         #: What to run behind the prompt.
         self.tails = [Tail(ids[:-1], slice(0, len(ids) - 1)) for ids in self.ids if len(ids) > 1]
 
-    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+    def __call__(self, logits: torch.Tensor, prompts: Sequence[int] = ()) -> torch.Tensor:
         """[prompt, label]: natural logarithm of each label's probability.
 
         Args:
             logits: [prompt, 1 + tail tokens, vocabulary], as `icr_rag.model.batch.Reduce` has it.
+            prompts: which they are does not matter: the labels are all prompts'.
         """
         probabilities = logits.log_softmax(dim=-1)
         result = []

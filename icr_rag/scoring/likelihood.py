@@ -20,6 +20,7 @@ import torch
 from icr_rag.config import RerankerConfig
 from icr_rag.model.batch import MakeRunner, run_batch
 from icr_rag.model.engine import Engine
+from icr_rag.model.runner import BatchResult
 from icr_rag.prompts.query_likelihood import QueryLikelihoodPrompts
 from icr_rag.prompts.yes_no import YesNoPrompts
 from icr_rag.scoring.base import Cost, Ids, Scorer
@@ -54,13 +55,18 @@ class QueryLikelihoodScorer(Scorer):
 
     def read_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> torch.Tensor:
         """See `icr_rag.scoring.base.InParts`: [document]."""
+        return self.read_pairs([query_ids], [documents], [cost])[0]
+
+    def read_pairs(
+        self, queries: Sequence[Ids], lists: Sequence[Sequence[Ids]], costs: Sequence[Cost]
+    ) -> list[torch.Tensor]:
+        """See `icr_rag.scoring.base.ReadsPairs`: per list [document]."""
         if self.nulls is None:
-            return self._likelihoods(query_ids, documents, cost)
-        return explained_share(
-            *self.nulls.run_beside(
-                query_ids, documents, lambda run: self._likelihoods(query_ids, run, cost)
-            )
+            return self._likelihoods(queries, lists, costs)
+        beside = self.nulls.run_beside(
+            queries, lists, lambda given: self._likelihoods(queries, given, costs)
         )
+        return [explained_share(values, null) for values, null in beside]
 
     def scores_of(self, rows: Sequence[torch.Tensor]) -> list[float]:
         """See `icr_rag.scoring.base.InParts`."""
@@ -70,20 +76,20 @@ class QueryLikelihoodScorer(Scorer):
         raw: list[float] = values.tolist()
         return raw
 
-    def _likelihoods(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> torch.Tensor:
-        """[document]"""
+    def _likelihoods(
+        self, queries: Sequence[Ids], lists: Sequence[Sequence[Ids]], costs: Sequence[Cost]
+    ) -> list[torch.Tensor]:
+        """Per list [document]."""
         started = time.perf_counter()
         # The query's last token is not run: its logits would say what follows the query.
-        batch = self.prompts.build(query_ids[:-1], documents)
         result = run_batch(
             self.engine,
-            batch,
-            reduce=QueryLogLikelihood(query_ids),
+            self.prompts.build_lists([query_ids[:-1] for query_ids in queries], lists),
+            reduce=QueryLogLikelihood(of_each_pair(queries, lists)),
             chunk=self.config.prefill_chunk,
-            keeping=over_kept(self.states, self.prompts, documents),
+            keeping=over_kept(self.states, self.prompts, lists),
         )
-        count_batch(cost, result.tokens, len(documents), started)
-        return torch.stack(result.outputs)
+        return [torch.stack(own.outputs) for own in count_lists(costs, result, lists, started)]
 
     def basis(self) -> dict[str, str]:
         """See `icr_rag.scoring.base.Scorer.basis`."""
@@ -114,13 +120,21 @@ class YesNoScorer(Scorer):
 
     def read_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> torch.Tensor:
         """See `icr_rag.scoring.base.InParts`: float64 [document]."""
+        return self.read_pairs([query_ids], [documents], [cost])[0]
+
+    def read_pairs(
+        self, queries: Sequence[Ids], lists: Sequence[Sequence[Ids]], costs: Sequence[Cost]
+    ) -> list[torch.Tensor]:
+        """See `icr_rag.scoring.base.ReadsPairs`: per list float64 [document]."""
         started = time.perf_counter()
-        batch = self.prompts.build(query_ids, documents, self._answers.tails)
+        batch = self.prompts.build_lists(queries, lists, self._answers.tails)
         result = run_batch(
             self.engine, batch, reduce=self._answers, chunk=self.config.prefill_chunk
         )
-        count_batch(cost, batch.tokens, len(documents), started)
-        return torch.tensor([float(yes - no) for yes, no in result.outputs], dtype=torch.float64)
+        return [
+            torch.tensor([float(yes - no) for yes, no in own.outputs], dtype=torch.float64)
+            for own in count_lists(costs, result, lists, started)
+        ]
 
     def scores_of(self, rows: Sequence[torch.Tensor]) -> list[float]:
         """See `icr_rag.scoring.base.InParts`."""
@@ -139,18 +153,25 @@ class QueryLogLikelihood:
     """Makes of logits the mean log-probability of the query's tokens.
 
     The row of the last token before the query gives its first token, and so on.
+
+    Args:
+        queries: per prompt of the batch.
     """
 
-    def __init__(self, query_ids: Ids) -> None:
-        self.query_ids = query_ids
+    def __init__(self, queries: Sequence[Ids]) -> None:
+        self.queries = queries
 
-    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+    def __call__(self, logits: torch.Tensor, prompts: Sequence[int]) -> torch.Tensor:
         """[prompt], from logits [prompt, 1 + tail tokens, vocabulary]."""
-        count = len(self.query_ids)
-        targets = torch.tensor(list(self.query_ids), device=logits.device)
-        probabilities = logits[:, :count].log_softmax(dim=-1)
-        index = targets[None, :, None].expand(len(logits), -1, 1)
-        return probabilities.gather(-1, index)[..., 0].mean(dim=-1)
+        queries = [list(self.queries[prompt]) for prompt in prompts]
+        counts = torch.tensor([len(own) for own in queries], device=logits.device)
+        most = max(map(len, queries))
+        padded = [own + [0] * (most - len(own)) for own in queries]
+        index = torch.tensor(padded, device=logits.device)[..., None]
+        probabilities = logits[:, :most].log_softmax(dim=-1).gather(-1, index)[..., 0]
+        # Behind a shorter query stands what the model makes of padding.
+        behind = torch.arange(most, device=logits.device) >= counts[:, None]
+        return probabilities.masked_fill(behind, 0.0).sum(dim=-1) / counts
 
 
 def keep_all_layers(
@@ -171,10 +192,20 @@ def bodies_of(prompts: QueryLikelihoodPrompts, documents: Sequence[Ids]) -> list
 
 
 def over_kept(
-    states: DocumentStates | None, prompts: QueryLikelihoodPrompts, documents: Sequence[Ids]
+    states: DocumentStates | None, prompts: QueryLikelihoodPrompts, lists: Sequence[Sequence[Ids]]
 ) -> MakeRunner | None:
-    """What `run_batch` is to run these documents by: over what is kept of them, if anything is."""
+    """What `run_batch` is to run these lists by: over what is kept of them, if anything is."""
+    documents = [ids for documents in lists for ids in documents]
     return over_states(states, bodies_of(prompts, documents), prompts.stem)
+
+
+def of_each_pair(queries: Sequence[Ids], lists: Sequence[Sequence[Ids]]) -> list[Ids]:
+    """The query of each document of each list."""
+    return [
+        query_ids
+        for query_ids, documents in zip(queries, lists, strict=True)
+        for _ in range(len(documents))
+    ]
 
 
 def count_batch(cost: Cost, tokens: int, prompts: int, started: float) -> None:
@@ -183,3 +214,24 @@ def count_batch(cost: Cost, tokens: int, prompts: int, started: float) -> None:
     cost.calls += prompts
     cost.windows += 1
     cost.seconds["forward"] += time.perf_counter() - started
+
+
+def count_lists(
+    costs: Sequence[Cost], result: BatchResult, lists: Sequence[Sequence[Ids]], started: float
+) -> list[BatchResult]:
+    """What each list's prompts gave; each list's cost is its own tokens, and time by tokens.
+
+    Args:
+        costs: one per list, added to.
+        result: of all lists' prompts, list after list.
+        started: when, by `time.perf_counter`.
+    """
+    seconds = time.perf_counter() - started
+    found = result.of_lists([len(documents) for documents in lists])
+    for cost, own, documents in zip(costs, found, lists, strict=True):
+        cost.tokens += own.tokens
+        cost.calls += len(documents)
+        cost.windows += 1
+        share = own.tokens / result.tokens if result.tokens else 1 / len(lists)
+        cost.seconds["forward"] += seconds * share
+    return found

@@ -22,8 +22,8 @@ from icr_rag.model.engine import Engine
 from icr_rag.model.reading import READINGS
 from icr_rag.scoring.base import Cost, Ids
 from icr_rag.scoring.head_scores import standardise
-from icr_rag.scoring.likelihood import QueryLogLikelihood, keep_all_layers
-from icr_rag.scoring.null_documents import NullDocuments, as_scores, explained_share
+from icr_rag.scoring.likelihood import QueryLogLikelihood, keep_all_layers, of_each_pair
+from icr_rag.scoring.null_documents import as_scores, explained_share
 from icr_rag.scoring.pointwise_attention import PointwiseAttentionScorer
 from icr_rag.states.document_states import DocumentStates
 
@@ -59,10 +59,34 @@ class MixedScorer(PointwiseAttentionScorer):
     def read_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> torch.Tensor:
         """See `icr_rag.scoring.base.InParts`: likelihood, then the readings, one after the other;
         or absolute values [document]."""
-        if self.nulls is not None:
-            return self._explained(self.nulls, query_ids, documents, cost)
-        likelihoods, readings = self.read(query_ids, documents, cost, self.selection.readings)
-        return torch.cat((likelihoods[:, None], readings.flatten(1)), dim=1)
+        return self.read_pairs([query_ids], [documents], [cost])[0]
+
+    def read_pairs(
+        self, queries: Sequence[Ids], lists: Sequence[Sequence[Ids]], costs: Sequence[Cost]
+    ) -> list[torch.Tensor]:
+        """See `icr_rag.scoring.base.ReadsPairs`; per list as `read_each`."""
+        needed = self.selection.readings
+        if self.nulls is None:
+            return [
+                torch.cat((likelihoods[:, None], readings.flatten(1)), dim=1)
+                for likelihoods, readings in self._read(queries, lists, costs, needed)
+            ]
+        weigh = self.weigh
+
+        def run(given: Sequence[Sequence[Ids]]) -> list[torch.Tensor]:
+            """Per list [document, likelihood and weighted readings]."""
+            found = []
+            for likelihoods, readings in self._read(queries, given, costs, needed):
+                columns = [likelihoods.double()[:, None]]
+                found.append(
+                    torch.cat(columns if weigh is None else [*columns, weigh.weighted(readings)], 1)
+                )
+            return found
+
+        return [
+            self._explained(values, null)
+            for values, null in self.nulls.run_beside(queries, lists, run)
+        ]
 
     def scores_of(self, rows: Sequence[torch.Tensor]) -> list[float]:
         """See `icr_rag.scoring.base.InParts`."""
@@ -77,22 +101,13 @@ class MixedScorer(PointwiseAttentionScorer):
         attention = standardise(torch.tensor(self.weigh(readings), dtype=torch.float64))
         return [float(value) for value in own + attention]
 
-    def _explained(
-        self, nulls: NullDocuments, query_ids: Ids, documents: Sequence[Ids], cost: Cost
-    ) -> torch.Tensor:
-        weigh = self.weigh
-
-        def run(given: Sequence[Ids]) -> torch.Tensor:
-            """[document, likelihood and weighted readings]"""
-            likelihoods, readings = self.read(query_ids, given, cost, self.selection.readings)
-            columns = [likelihoods.double()[:, None]]
-            return torch.cat(columns if weigh is None else [*columns, weigh.weighted(readings)], 1)
-
-        shares = explained_share(*nulls.run_beside(query_ids, documents, run))
-        if weigh is None:
+    def _explained(self, values: torch.Tensor, null: torch.Tensor) -> torch.Tensor:
+        """[document]: the weighted mean of what is explained of likelihood and of attention."""
+        shares = explained_share(values, null)
+        if self.weigh is None:
             return shares[:, 0]
         weight = self.selection.likelihood_weight
-        both = weight * shares[:, 0] + weigh.mean(shares[:, 1:])
+        both = weight * shares[:, 0] + self.weigh.mean(shares[:, 1:])
         return both / (abs(weight) + 1)
 
     def read(
@@ -104,5 +119,16 @@ class MixedScorer(PointwiseAttentionScorer):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Query likelihoods [document] and readings [document, layer and head, reading], 0 where
         not ``needed``."""
-        result = self._run(query_ids, documents, cost, QueryLogLikelihood(query_ids), needed)
-        return torch.stack(result.outputs), torch.cat(result.readings)
+        return self._read([query_ids], [documents], [cost], needed)[0]
+
+    def _read(
+        self,
+        queries: Sequence[Ids],
+        lists: Sequence[Sequence[Ids]],
+        costs: Sequence[Cost],
+        needed: Collection[str],
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Per list as `read`."""
+        reduce = QueryLogLikelihood(of_each_pair(queries, lists))
+        results = self._run(queries, lists, costs, reduce, needed)
+        return [(torch.stack(own.outputs), torch.cat(own.readings)) for own in results]

@@ -30,8 +30,8 @@ MOST_QUERIES = 256
 #: this a document that makes it less likely still has a finite score.
 _LEAST_SURPRISE = 1e-6
 
-#: Gives one row of values per document.
-Run = Callable[[Sequence[Ids]], torch.Tensor]
+#: Gives, for each list of documents, one row of values per document.
+Run = Callable[[Sequence[Sequence[Ids]]], Sequence[torch.Tensor]]
 
 
 class NullDocuments:
@@ -63,34 +63,41 @@ class NullDocuments:
         self._known: OrderedDict[tuple[int, ...], torch.Tensor] = OrderedDict()
 
     def run_beside(
-        self, query_ids: Ids, documents: Sequence[Ids], run: Run
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Values of documents, and the mean of those of the null documents.
+        self, queries: Sequence[Ids], lists: Sequence[Sequence[Ids]], run: Run
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Per list the values of its documents, and the mean of those of the null documents.
 
         Args:
-            query_ids: what ``run`` asks.
-            documents: at least one.
-            run: is called once: for all of them, and behind these the null documents unless their
-                values are known.
+            queries: one per list: what ``run`` asks.
+            lists: each of at least one document.
+            run: is called once: for all lists, each with the null documents behind it unless what
+                they give for its query is known, or comes with an earlier list.
 
         Returns:
-            float64 [document, ...] and [...].
+            float64 [document, ...] and [...], per list.
         """
-        key = tuple(query_ids)
+        keys = [tuple(query_ids) for query_ids in queries]
         with self._engine.lock:
             identity = self._engine.identity(whole=True)
             if identity != self._identity:
                 self._known.clear()
                 self._identity = identity
-            null = self._known.get(key)
-            values = run(documents if null is not None else [*documents, *self.ids]).double()
-            if null is None:
-                null = values[len(documents) :].mean(dim=0)
-                self._known[key] = null
-                if len(self._known) > MOST_QUERIES:
-                    self._known.popitem(last=False)
-            self._known.move_to_end(key)
-        return values[: len(documents)], null
+            nulls = {key: self._known[key] for key in keys if key in self._known}
+            first = {key: place for place, key in reversed([*enumerate(keys)]) if key not in nulls}
+            asks = set(first.values())
+            found = run([[*own, *self.ids] if n in asks else own for n, own in enumerate(lists)])
+            values = [own.double() for own in found]
+            for key, place in first.items():
+                nulls[key] = values[place][len(lists[place]) :].mean(dim=0)
+            for key in keys:
+                self._known[key] = nulls[key]
+                self._known.move_to_end(key)
+            while len(self._known) > MOST_QUERIES:
+                self._known.popitem(last=False)
+        return [
+            (own[: len(documents)], nulls[key])
+            for own, documents, key in zip(values, lists, keys, strict=True)
+        ]
 
 
 def null_documents(

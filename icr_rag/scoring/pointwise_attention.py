@@ -25,7 +25,7 @@ from icr_rag.prompts.query_likelihood import QueryLikelihoodPrompts
 from icr_rag.scoring.attention import AttentionScorer
 from icr_rag.scoring.base import Cost, Ids
 from icr_rag.scoring.basis import of_continued
-from icr_rag.scoring.likelihood import bodies_of, count_batch, over_kept
+from icr_rag.scoring.likelihood import bodies_of, count_lists, over_kept
 from icr_rag.scoring.null_documents import as_scores, null_documents
 from icr_rag.states.document_states import DocumentStates
 from icr_rag.states.opening import keep_states
@@ -58,16 +58,23 @@ class PointwiseAttentionScorer(AttentionScorer):
 
     def read_each(self, query_ids: Ids, documents: Sequence[Ids], cost: Cost) -> torch.Tensor:
         """See `icr_rag.scoring.base.InParts`: readings, or absolute values [document]."""
+        return self.read_pairs([query_ids], [documents], [cost])[0]
 
-        def read(given: Sequence[Ids]) -> torch.Tensor:
-            return self.read_documents(query_ids, given, cost, self.selection.readings)
+    def read_pairs(
+        self, queries: Sequence[Ids], lists: Sequence[Sequence[Ids]], costs: Sequence[Cost]
+    ) -> list[torch.Tensor]:
+        """See `icr_rag.scoring.base.ReadsPairs`; per list as `read_each`."""
 
-        if self.nulls is not None:
-            values, null = self.nulls.run_beside(
-                query_ids, documents, lambda given: self._alone(read(given))
-            )
-            return values - null
-        return read(documents)
+        def read(given: Sequence[Sequence[Ids]]) -> list[torch.Tensor]:
+            results = self._run(queries, given, costs, readings=self.selection.readings)
+            return [torch.cat(own.readings) for own in results]
+
+        if self.nulls is None:
+            return read(lists)
+        beside = self.nulls.run_beside(
+            queries, lists, lambda given: [self._alone(own) for own in read(given)]
+        )
+        return [values - null for values, null in beside]
 
     def scores_of(self, rows: Sequence[torch.Tensor]) -> list[float]:
         """See `icr_rag.scoring.base.InParts`."""
@@ -93,30 +100,29 @@ class PointwiseAttentionScorer(AttentionScorer):
         needed: Collection[str] = READINGS,
     ) -> torch.Tensor:
         """See `icr_rag.scoring.base.ReadsAttention`."""
-        return torch.cat(self._run(query_ids, documents, cost, readings=needed).readings)
+        return torch.cat(self._run([query_ids], [documents], [cost], readings=needed)[0].readings)
 
     def _run(
         self,
-        query_ids: Ids,
-        documents: Sequence[Ids],
-        cost: Cost,
+        queries: Sequence[Ids],
+        lists: Sequence[Sequence[Ids]],
+        costs: Sequence[Cost],
         reduce: Reduce | None = None,
         readings: Collection[str] = READINGS,
-    ) -> BatchResult:
+    ) -> list[BatchResult]:
+        """Per list."""
         started = time.perf_counter()
-        batch = self.prompts.build(query_ids, documents)
         result = run_batch(
             self.engine,
-            batch,
+            self.prompts.build_lists(queries, lists),
             heads=self.selection.heads,
             token_mask=self.config.token_mask,
             readings=readings,
             reduce=reduce,
             chunk=self.config.prefill_chunk,
-            keeping=over_kept(self.states, self.prompts, documents),
+            keeping=over_kept(self.states, self.prompts, lists),
         )
-        count_batch(cost, result.tokens, len(documents), started)
-        return result
+        return count_lists(costs, result, lists, started)
 
     def basis(self) -> dict[str, str]:
         """See `icr_rag.scoring.base.Scorer.basis`."""

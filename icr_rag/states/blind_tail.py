@@ -146,7 +146,7 @@ def run_blind_tail(
     view = make_view(engine.decoder, layers[-1] + 1)
     run_pass(view, current, [token_ids], [positions], cache, input_device(engine.decoder))
     check_read(engine.decoder, layers, reader)
-    return run + prompt.tail_tokens
+    return sum(run) + prompt.tail_tokens
 
 
 def _side_by_side(

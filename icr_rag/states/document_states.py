@@ -81,11 +81,12 @@ class DocumentStates:
             self._store = self._open_store()
         return self._store
 
-    def states(self, bodies: Sequence[Ids]) -> tuple[list[StoredStates], int]:
-        """States of each body, and how many tokens had to be run for them.
+    def states(self, bodies: Sequence[Ids]) -> tuple[list[StoredStates], list[int]]:
+        """States of each body, and how many tokens had to be run for it.
 
         Args:
-            bodies: token ids, at least one token each; the same ids are run once.
+            bodies: token ids, at least one token each; the same ids are run once, for the first of
+                them.
         """
         store = self.store
         keys = [state_key(body) for body in bodies]
@@ -105,7 +106,8 @@ class DocumentStates:
         # What comes from a file is on the CPU.
         device = input_device(self.engine.decoder)
         found = {key: states.to(device) for key, states in found.items()}
-        return [found[key] for key in keys], sum(map(len, missing.values()))
+        run = [len(missing.pop(key, ())) for key in keys]
+        return [found[key] for key in keys], run
 
     def encode(self, bodies: Sequence[Ids]) -> tuple[int, int]:
         """Make and store what is not in the store yet.

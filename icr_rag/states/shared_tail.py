@@ -67,7 +67,7 @@ def run_shared_tail(
     view = make_view(engine.decoder, last + 1)
     run_pass(view, current, [token_ids], [positions], cache, input_device(engine.decoder))
     check_read(engine.decoder, layers, reader)
-    return run + prompt.tail_tokens
+    return sum(run) + prompt.tail_tokens
 
 
 def pack_tails(
