@@ -252,7 +252,7 @@ def test_what_was_cut_or_left_out_is_told_in_every_shape():
         assert response.status_code == 200
         notice = response.headers["icr-rag-warnings"]
         assert "not used: typo" in notice
-        assert "1 of 2 documents were cut to fit" in notice
+        assert "cut to fit: 1 of 2 documents" in notice
         assert "deadline of 9 ms: 1 of 2 \\u2026 scored" in notice
         if shape in ("standard", "v2", "infinity"):
             meta = response.json()["meta"]
