@@ -60,7 +60,7 @@ def test_errors_of_a_ranking_have_the_clients_shape(shape, error, status):
     response = post(KnownAnswers(error=error), path, body)
     assert response.status_code == status
     assert told(shape, response.json()) == str(error)
-    assert response.headers.get("retry-after") == ("3" if status == 429 else None)
+    assert response.headers.get("retry-after") == {429: "3", 503: "1"}.get(status)
 
 
 def test_other_errors_are_left_to_the_application():
