@@ -67,7 +67,7 @@ def rerank_routes(answers: Answers, *, max_documents: int | None = None) -> APIR
     """All paths, answered by ``answers``.
 
     Errors that a client can do something about are told in its own shape: 400 (no JSON), 413 (too
-    long), 422 (wrong fields, or what cannot be ranked), 429 and 503 with Retry-After. No answer holds
+    long), 422 (wrong fields, or what cannot be ranked), 429 and 503 with Retry-After. No answer has
     a text that was not asked for. Other errors are left to the application.
 
     Args:
