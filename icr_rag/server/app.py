@@ -23,11 +23,10 @@ from icr_rag.server.failures import failure_of
 from icr_rag.server.guard import Guard
 from icr_rag.server.health import health_routes, states_told
 from icr_rag.server.keys import Keys
-from icr_rag.server.known import KnownScores
+from icr_rag.server.known import OpenScores
 from icr_rag.server.making import Source, make_engine
 from icr_rag.server.meters import Meters
 from icr_rag.server.outermost import Outermost
-from icr_rag.server.ranks import Ranks
 from icr_rag.server.routes import rerank_routes
 from icr_rag.server.settings import ServerSettings
 from icr_rag.server.telling import told
@@ -42,7 +41,7 @@ def create_app(
     source: Source,
     settings: ServerSettings | None = None,
     *,
-    cache: Callable[[Ranks], KnownScores] | None = None,
+    cache: OpenScores | None = None,
     routes: Sequence[Routes] = (),
     meters: Meters | None = None,
 ) -> FastAPI:
@@ -54,7 +53,7 @@ def create_app(
     Args:
         source: settings of a reranker, of which the server makes one whose scores compare
             (`icr_rag.server.score_choice.load_served`); or a reranker, which is not closed; or an
-            engine that is not started yet; or what else answers.
+            engine that is not started yet, and tells ``meters`` by itself; or what else answers.
         settings: None: the defaults.
         cache: gives the known scores of a loaded reranker; None: every score is computed.
         routes: makers of routes beside those of re-ranking.

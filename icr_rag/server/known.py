@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from icr_rag.deadline import Clock
 from icr_rag.server.call import RerankCall
+from icr_rag.server.ranks import Ranks
 from icr_rag.server.watcher import Watcher
 
 logger = logging.getLogger(__name__)
@@ -115,3 +116,7 @@ def _known(whole: float | None, cut: float | None) -> Known | None:
     if whole is not None:
         return Known(whole, cut=False)
     return None if cut is None else Known(cut, cut=True)
+
+
+#: Gives the known scores of a loaded reranker, told whom to tell of failures; runs in a thread.
+OpenScores = Callable[[Ranks, Watcher], KnownScores]
