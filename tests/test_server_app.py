@@ -359,7 +359,7 @@ class Store(dict):
 
 
 def key(query, document, instruction, max_tokens):
-    return repr((query, document, instruction, max_tokens)).encode()
+    return repr((query, document.content, instruction, max_tokens)).encode()
 
 
 async def test_known_scores_are_not_computed_again_and_answers_are_the_same():

@@ -148,7 +148,9 @@ def test_what_is_in_flight_when_the_server_ends(grace):
         reranker.hold()
         found = []
         ask = threading.Thread(
-            target=lambda: found.append(httpx.post(f"{server.url}/v1/rerank", json=BODY, timeout=60))
+            target=lambda: found.append(
+                httpx.post(f"{server.url}/v1/rerank", json=BODY, timeout=60)
+            )
         )
         ask.start()
         assert reranker.running.acquire(timeout=60)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 
 import pytest
 from server_parts import served
@@ -14,7 +13,7 @@ from icr_rag import Reranker, RerankerConfig
 from icr_rag.errors import ConfigError
 from icr_rag.server.app import create_app
 from icr_rag.server.score_choice import load_served, public_name
-from icr_rag.states.disk import DiskStates
+from icr_rag.server.settings import ServerSettings
 
 TEXTS = ["Lead is soft.", "Tin melts at 232 degrees.", "", "Zinc.", "Lead is soft."]
 BODY = {"query": "Which metal melts first?", "documents": TEXTS}
@@ -117,19 +116,34 @@ async def test_a_full_disk_costs_states_and_no_answer(tmp_path, monkeypatch):
     def full(*arguments, **keywords):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("icr_rag.states.disk.save_file", full)
+    monkeypatch.setattr("icr_rag.states.disk._write_whole", full)
     async with served(own(**fields)) as (_, client):
         (found,) = await asked(client, BODY)
         page = (await client.get("/metrics")).text
     assert found == pytest.approx(dict(enumerate(expected)), abs=1e-4)
-    assert 'icr_rag_states_found_total{where="nowhere"} 3.0' in page
-    assert "icr_rag_states_bytes " in page
+    for name in ('icr_rag_states_found_total{where="nowhere"} ', "icr_rag_states_bytes "):
+        assert float(page.split(f"\n{name}")[1].split()[0]) > 0
+
+
+async def test_scores_are_kept_in_memory_and_come_back_the_same():
+    reranker = own(scoring="likelihood", score_mode="explained", max_document_tokens=8)
+    settings = ServerSettings(batch_wait_ms=0, score_cache="memory")
+    async with served(reranker, settings) as (_, client):
+        (first,) = await asked(client, BODY)
+        while "icr_rag_score_cache_entries 3.0" not in (await client.get("/metrics")).text:
+            pass
+        calls = []
+        reranker.rank = lambda *a, **k: calls.append(a)
+        (again,) = await asked(client, {**BODY, "documents": TEXTS[::-1]})
+    assert again == {4 - place: score for place, score in first.items()}
+    assert calls == []
 
 
 async def test_an_instruction_that_the_calibration_does_not_know_is_a_mistake_of_the_request():
     """Not of the server, and without naming its files."""
     reranker = own(scoring="likelihood", score_mode="explained")
     async with served(reranker) as (app, client):
+
         def refuse(*arguments, **keywords):
             raise ConfigError("profile='/secret/path' was fitted on scores of other prompt")
 
@@ -148,9 +162,8 @@ def test_making_an_application_loads_nothing(monkeypatch, model_folder):
     ("model", "name"),
     [
         ("org/name", "org/name"), ("smollm2-135m", "smollm2-135m"), ("/a/b/c.gguf", "c"),
-        ("./models/qwen", "qwen"), ("~/models/qwen", "qwen"), ("C:\\models\\qwen", None),
+        ("./models/qwen", "qwen"), ("~/models/qwen", "qwen"), ("C:\\models\\qwen", "qwen"),
     ],
 )  # fmt: skip
 def test_a_models_name_does_not_tell_where_it_is(model, name):
-    found = public_name(model)
-    assert found == name or (name is None and "\\models" not in found)
+    assert public_name(model) == name

@@ -202,11 +202,10 @@ class Engine:
         # The settings in use, which a key depends on, are known when the model is.
         if self._scores is None or self._reranker is None or not documents:
             return [None] * len(documents)
-        contents = [document.content for document in documents]
         loop = asyncio.get_running_loop()
         self._looking += 1
         try:
-            return await loop.run_in_executor(self._lookups, self._scores.look_up, call, contents)
+            return await loop.run_in_executor(self._lookups, self._scores.look_up, call, documents)
         finally:
             self._looking -= 1
             self._line.changed.set()

@@ -13,6 +13,7 @@ One model is served: a request may name any, and the answer names the one that r
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Awaitable, Callable
 
@@ -66,7 +67,7 @@ def rerank_routes(answers: Answers, *, max_documents: int | None = None) -> APIR
     """All paths, answered by ``answers``.
 
     Errors that a client can do something about are told in its own shape: 400 (no JSON), 413 (too
-    long), 422 (wrong fields, or what cannot be ranked), 429 with Retry-After, 503. No answer holds
+    long), 422 (wrong fields, or what cannot be ranked), 429 and 503 with Retry-After. No answer has
     a text that was not asked for. Other errors are left to the application.
 
     Args:
@@ -130,9 +131,8 @@ async def _answered(
         return _json(refused.status, shape.problem(refused.status, refused.message, request_id))
     except tuple(kind for kind, _ in _STATUSES) as error:
         status = next(status for kind, status in _STATUSES if isinstance(error, kind))
-        headers = {}
-        if isinstance(error, OverloadedError):
-            headers["retry-after"] = str(max(1, round(error.retry_after)))
+        seconds = error.retry_after if isinstance(error, OverloadedError) else 1
+        headers = {"retry-after": str(math.ceil(seconds))} if status in (429, 503) else None
         return _json(status, shape.problem(status, str(error), request_id), headers)
 
 

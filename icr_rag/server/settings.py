@@ -73,6 +73,14 @@ class ServerSettings(BaseModel):
         description="How long an idle server waits for a second request to rank with the first.",
     )
 
+    score_cache: str | None = Field(
+        None,
+        min_length=1,
+        repr=False,
+        description="Where scores are kept, so that the same query and document cost no pass: "
+        "'memory', 'memory:MIB', or 'redis://HOST:PORT/DB' for several servers. None: nowhere.",
+    )
+
     # --- time ----------------------------------------------------------------------------------
     deadline_ms: float | None = Field(
         None,
