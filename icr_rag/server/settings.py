@@ -103,7 +103,9 @@ class ServerSettings(BaseModel):
     )
 
     # --- what is told --------------------------------------------------------------------------
-    log_format: Literal["json", "text"] = Field("json", description="Form of log lines.")
+    log_format: Literal["json", "text"] = Field(
+        "json", description="Form of log lines: 'json' or 'text'."
+    )
     access_log: bool = Field(True, description="One log line per request.")
 
     def __init__(self, **data: object) -> None:
