@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import httpx
 import jsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from known_answers import KnownAnswers, post, served
 
 from icr_rag import InputError
 from icr_rag.errors import ClosedError, OverloadedError, PromptTooLongError
+from icr_rag.server import dialects
 
 #: In every text that is sent; in no error.
 SECRET = "Zarathustra"
@@ -19,6 +25,7 @@ STANDARD = {"query": f"what of {SECRET}?", "documents": [f"{SECRET} says", "b"]}
 TEI = {"query": STANDARD["query"], "texts": STANDARD["documents"]}
 ALIYUN = {"model": "m", "input": STANDARD}
 NVIDIA = {"query": {"text": STANDARD["query"]}, "passages": [{"text": SECRET}, {"text": "b"}]}
+ANYTHING = KnownAnswers()
 SHAPES = {
     "standard": ("/v1/rerank", STANDARD),
     "v2": ("/v2/rerank", STANDARD),
@@ -136,6 +143,36 @@ def test_mistakes_are_told_in_words_and_without_texts(shape, changes, words):
     assert answers.calls == []
 
 
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["text", "content", "title", "type", "x"]), inner)
+    ),
+    max_leaves=6,
+)
+FIELDS = sorted(
+    {field for shape in SHAPES.values() for field in shape[1]}
+    | {"top_n", "rank_fields", "return_documents", "parameters", "truncate", "deadline_ms"}
+    | {"instruction", "max_tokens_per_doc", "truncation_direction", "raw_scores", "model"}
+)
+
+
+@pytest.mark.parametrize("path", ["/rerank", "/infinity/rerank", "/v1/ranking"])
+@settings(max_examples=40)
+@given(body=st.dictionaries(st.sampled_from(FIELDS), JSON), valid=st.sampled_from([*SHAPES]))
+def test_whatever_comes_is_answered_or_refused(path, body, valid):
+    for sent in (body, {**SHAPES[valid][1], **body}):
+        response = post(ANYTHING, path, sent)
+        assert response.status_code in (200, 422)
+        assert response.json() is not None
+        assert response.status_code == 200 or SECRET not in response.text
+
+
 def test_many_mistakes_are_told_as_a_few():
     many = {f"field{n}": n for n in range(9)}
     body = {"query": 5, "documents": 5, "top_n": -1, "model": 5, "rank_fields": list(range(9))}
@@ -158,7 +195,8 @@ def test_many_mistakes_are_told_as_a_few():
         (b"[1, 2]", 422, "the body must be a JSON object"),
         (b"null", 422, "the body must be a JSON object"),
         (b"{}", 422, 'there is nothing to rank: "documents" (Cohere, Jina, vLLM) is missing'),
-        (b'{"query": "q", "documents": [], "deadline_ms": NaN}', 422, "deadline_ms: "),
+        (b'{"query": "q", "documents": [{"text": "", "x": NaN}]}', 400, "the body is no JSON"),
+        (b'{"query": "q", "documents": [], "deadline_ms": 1e999}', 422, "deadline_ms: "),
     ],
 )
 def test_bodies_that_are_no_request(raw, status, words):
@@ -318,3 +356,13 @@ def test_what_is_served():
     assert info["model_id"] == "served-model"
     assert "reranker" in info["model_type"]
     assert info["max_client_batch_size"] == 100
+
+
+def test_the_shapes_need_no_web_framework():
+    modules = [
+        f"icr_rag.server.dialects.{path.stem}"
+        for path in sorted(Path(dialects.__file__).parent.glob("[!_]*.py"))
+    ]
+    code = f"import sys, {', '.join(modules)}\nprint({{'fastapi', 'torch'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

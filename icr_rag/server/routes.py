@@ -18,7 +18,8 @@ import uuid
 from collections.abc import Awaitable, Callable
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 import icr_rag
 from icr_rag.errors import (
@@ -35,12 +36,10 @@ from icr_rag.server.dialects.choose import shape_of
 from icr_rag.server.dialects.dashscope import DashScopeAsked
 from icr_rag.server.dialects.infinity import InfinityAsked
 from icr_rag.server.dialects.nvidia import NvidiaAsked
-from icr_rag.server.dialects.refused import Refused, not_json, wrong_fields
+from icr_rag.server.dialects.refused import Refused, wrong_fields
 from icr_rag.server.dialects.standard import CohereV2Asked, StandardAsked
 from icr_rag.server.openapi import described
 from icr_rag.server.served import ModelInfo, ModelList, model_info, model_list
-
-_OBJECT = TypeAdapter(dict[str, object])
 
 #: Where each shape is spoken, and whether the field of the texts may say that it is another one.
 _PATHS: tuple[tuple[str, type[Asked], bool], ...] = (
@@ -138,9 +137,12 @@ async def _answered(
 
 def _parsed(body: bytes) -> dict[str, object]:
     try:
-        return _OBJECT.validate_json(body)
-    except ValidationError as error:
-        raise not_json(error) from None
+        parsed: object = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise Refused(f"the body is no JSON: {brief(str(error), 200)}", 400) from None
+    if not isinstance(parsed, dict):
+        raise Refused('the body must be a JSON object, such as {"query": ..., "documents": [...]}')
+    return parsed
 
 
 def _validated(shape: type[Asked], body: dict[str, object]) -> Asked:
