@@ -11,7 +11,6 @@ from pathlib import Path
 
 import httpx
 import jsonschema
-import mcp_types
 import pytest
 from mcp import Client, MCPError
 from mcp.client.stdio import StdioServerParameters, stdio_client
