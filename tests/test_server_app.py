@@ -95,7 +95,9 @@ async def test_keys(headers, status):
         if status == 401:
             assert "API key" in found.json()["message"] == found.json()["error"]
             assert found.headers["www-authenticate"] == "Bearer"
-        # Probes have no key; numbers are not for all.
+        # Probes have no key, nor has the page that asks for one; numbers are not for all.
+        page = await client.get("/")
+        assert page.headers["content-type"].startswith("text/html")
         assert (await client.get("/health")).status_code == 200
         assert (await client.get("/ready")).status_code == 200
         assert (await client.get("/metrics")).status_code == 401

@@ -26,6 +26,7 @@ from icr_rag.server.keys import Keys
 from icr_rag.server.making import Source, make_engine
 from icr_rag.server.meters import Meters
 from icr_rag.server.outermost import Outermost
+from icr_rag.server.playground import playground_routes
 from icr_rag.server.routes import rerank_routes
 from icr_rag.server.score_cache import score_cache
 from icr_rag.server.scores_kept import scores_in
@@ -55,7 +56,7 @@ def create_app(
             (`icr_rag.server.score_choice.load_served`); or a reranker, which is not closed; or an
             engine that is not started yet, and tells ``meters`` by itself; or what else answers.
         settings: None: the defaults.
-        routes: makers of routes beside those of re-ranking.
+        routes: makers of routes beside those of re-ranking and of the page at ``/``.
         meters: None: new ones.
 
     Raises:
@@ -102,6 +103,7 @@ def create_app(
     if cache is not None:
         meters.show_cache(lambda: cache.stats)
     app.include_router(rerank_routes(answers, max_documents=settings.max_documents))
+    app.include_router(playground_routes())
     for make in routes:
         app.include_router(make(answers))
     app.state.engine = engine

@@ -45,7 +45,9 @@ class OneByOne:
 
     async def rerank(self, call: RerankCall) -> RerankAnswer:
         """Rank a call's documents; see `icr_rag.server.call.Answers`."""
-        reranker = self._reranker or await asyncio.to_thread(self.load)
+        reranker = self._reranker
+        if reranker is None:
+            reranker = await asyncio.to_thread(self.load)
         ranking = await reranker.arank(
             call.query,
             call.documents,

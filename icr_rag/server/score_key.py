@@ -33,7 +33,7 @@ _DIGEST = 20
 #: What is done with scores when they are there, or how long they may take.
 _AFTERWARDS = {
     "top_n", "score_threshold", "min_answerable", "near_duplicates", "diversity", "deadline_ms",
-    "on_error",
+    "on_error", "traces",
 }  # fmt: skip
 #: The first stage, which counts nowhere in absolute scores.
 _FIRST_STAGE = {"fusion", "fusion_weight", "first_stage_weights", "embedder"}
