@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from contextvars import ContextVar
 
 import pytest
 from hypothesis import given
@@ -144,6 +145,20 @@ async def test_a_request_that_fails_fails_alone_and_the_engine_lives_on(mishap):
         await engine.rerank(call("later"))
         await first
     assert reranker.together == [["a", mishap, "b"]]
+
+
+async def test_a_requests_context_goes_with_it_into_the_models_thread():
+    own, seen = ContextVar("own"), []
+
+    class Sees(FakeReranker):
+        def _work(self, queries):
+            seen.append(own.get(None))
+            super()._work(queries)
+
+    async with running(Sees()) as engine:
+        own.set("the caller's")
+        await engine.rerank(call("q"))
+    assert seen == ["the caller's"]
 
 
 # --- clients that go away -------------------------------------------------------------------

@@ -167,3 +167,27 @@ def test_making_an_application_loads_nothing(monkeypatch, model_folder):
 )  # fmt: skip
 def test_a_models_name_does_not_tell_where_it_is(model, name):
     assert public_name(model) == name
+
+
+async def test_a_request_and_its_ranking_are_one_trace():
+    trace = pytest.importorskip("opentelemetry.sdk.trace")
+    export = pytest.importorskip("opentelemetry.sdk.trace.export")
+    memory = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter")
+    from icr_rag import telemetry
+    from icr_rag.server import traces
+
+    spans = memory.InMemorySpanExporter()
+    provider = trace.TracerProvider()
+    provider.add_span_processor(export.SimpleSpanProcessor(spans))
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (telemetry, traces):
+            patch.setattr(module, "tracer", lambda: provider.get_tracer("test"))
+        reranker = own(scoring="likelihood", score_mode="explained", traces="numbers")
+        async with served(reranker) as (_, client):
+            spans.clear()
+            parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+            await client.post("/v1/rerank", json=BODY, headers={"traceparent": parent})
+    inner, outer = spans.get_finished_spans()
+    assert outer.name == "POST /v1/rerank"
+    assert inner.parent.span_id == outer.context.span_id
+    assert f"{outer.context.trace_id:032x}" in parent

@@ -32,6 +32,7 @@ from icr_rag.server.score_cache import score_cache
 from icr_rag.server.scores_kept import scores_in
 from icr_rag.server.settings import ServerSettings
 from icr_rag.server.telling import told
+from icr_rag.server.traces import TracedRequests
 
 logger = logging.getLogger(__name__)
 
@@ -85,16 +86,14 @@ def create_app(
             if cache is not None:
                 cache.close()
 
-    app = FastAPI(
-        title="icr_rag",
-        version=__version__,
-        lifespan=life,
-        middleware=[
-            Middleware(Outermost, meters=meters, log=settings.access_log),
-            Middleware(Guard, keys=keys),
-            Middleware(Bodies, settings=settings),
-        ],
-    )
+    stands_before = [
+        Middleware(Outermost, meters=meters, log=settings.access_log),
+        Middleware(Guard, keys=keys),
+        Middleware(Bodies, settings=settings),
+    ]
+    if engine is not None and engine.config.traces != "none":
+        stands_before.insert(1, Middleware(TracedRequests))
+    app = FastAPI(title="icr_rag", version=__version__, lifespan=life, middleware=stands_before)
     for kind in (ICRError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _answer_failure)
     app.include_router(health_routes(engine, meters))

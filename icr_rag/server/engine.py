@@ -346,10 +346,12 @@ class Engine:
         self._running = batch
         self._tell_waiting()
         outcomes: Sequence[Outcome]
+        work = partial(rank_batch, reranker, batch, self._clock)
+        if len(batch.jobs) == 1:
+            # Several have no trace in common.
+            work = partial(batch.jobs[0].context.run, work)
         try:
-            outcomes = await self._in_model_thread(
-                partial(rank_batch, reranker, batch, self._clock)
-            )
+            outcomes = await self._in_model_thread(work)
         except Exception as error:  # noqa: BLE001
             outcomes = [error] * len(batch.jobs)
         seconds = self._clock() - began

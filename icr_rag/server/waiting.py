@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 
 from icr_rag.deadline import Clock
@@ -31,6 +32,7 @@ class Job:
         began: when its turn came; None: not yet.
         together: how many requests were ranked with it, itself counted.
         left_out: whether nobody waits for it any more.
+        context: of the request's task: a trace goes on in the model's thread.
     """
 
     call: RerankCall
@@ -42,6 +44,7 @@ class Job:
     began: float | None = None
     together: int = 1
     left_out: bool = False
+    context: Context = field(default_factory=copy_context, repr=False)
 
     @property
     def alike(self) -> tuple[str | None, int | None]:
