@@ -15,6 +15,7 @@ from icr_rag.arguments import check_query
 from icr_rag.calls.candidates import Candidates
 from icr_rag.calls.pairs import read_together
 from icr_rag.calls.passages import split_documents
+from icr_rag.calls.traces import traced_lists
 from icr_rag.config import RerankerConfig
 from icr_rag.deadline import Deadline, OutOfTime, Timing, deadline, step, timed
 from icr_rag.errors import InputError, brief
@@ -40,6 +41,7 @@ TOGETHER = 16
 _TOGETHER = "together"
 
 
+@traced_lists
 def rank_lists(
     config: RerankerConfig,
     make_scorer: Callable[[Deadline | None], Scorer],
