@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _MOST_BYTES = 2**20
 
 #: Variables with the usual prefix that are no settings of a reranker.
-_OTHER_VARIABLES = {"ICR_RAG_CACHE"}
+_OTHER_VARIABLES = {"ICR_RAG_API_KEY", "ICR_RAG_CACHE"}
 
 
 def read_config_file(path: Path) -> dict[str, Any]:

@@ -131,6 +131,12 @@ class DocumentStates:
         return sum(key in store for key in keys)
 
     @property
+    def opened(self) -> StateStore | None:
+        """The store that was used last; None: none was yet. Opens none, so that it may be called
+        without the engine's lock."""
+        return self._store
+
+    @property
     def evictions(self) -> int:
         """How many documents' states had to make room so far."""
         return 0 if self._store is None else self._store.stats.evictions

@@ -1,0 +1,108 @@
+"""The application: routes, what stands before them, and a life from loading to shutting down."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+from icr_rag import __version__
+from icr_rag.config import RerankerConfig
+from icr_rag.errors import ICRError
+from icr_rag.reranker import Reranker
+from icr_rag.server.bodies import Bodies
+from icr_rag.server.call import Answers
+from icr_rag.server.failures import failure_of
+from icr_rag.server.guard import Guard
+from icr_rag.server.health import health_routes, states_told
+from icr_rag.server.keys import Keys
+from icr_rag.server.meters import Meters
+from icr_rag.server.outermost import Outermost
+from icr_rag.server.making import Source, make_engine
+from icr_rag.server.settings import ServerSettings
+from icr_rag.server.telling import told
+
+logger = logging.getLogger(__name__)
+
+#: Makes the routes by which clients reach what answers.
+Routes = Callable[[Answers], APIRouter]
+
+
+def create_app(
+    source: Source,
+    settings: ServerSettings | None = None,
+    *,
+    routes: Sequence[Routes],
+    meters: Meters | None = None,
+) -> FastAPI:
+    """An ASGI application that serves a reranker.
+
+    Making it loads nothing: its lifespan does, while it answers ``/health`` already. How it is
+    logged is left to the process; its loggers are below "icr_rag.server".
+
+    Args:
+        source: settings of a reranker, of which the server makes one whose scores compare
+            (`icr_rag.server.score_choice.load_served`); or a reranker, which is not closed; or an engine
+            that is not started yet; or what else answers.
+        settings: None: the defaults.
+        routes: `icr_rag.server.routes.rerank_routes`, and others.
+        meters: None: new ones.
+
+    Raises:
+        ConfigError: if the file of keys cannot be used, or a setting leaves documents out.
+    """
+    settings = settings or ServerSettings()
+    meters = meters or Meters()
+    engine = make_engine(source, settings, watcher=meters)
+    answers = source if engine is None else engine
+    keys = Keys(settings)
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        if engine is not None:
+            engine.start()
+        try:
+            yield
+        finally:
+            if engine is not None:
+                await engine.stop()
+                if isinstance(source, RerankerConfig) and isinstance(engine.reranker, Reranker):
+                    engine.reranker.close()
+
+    app = FastAPI(
+        title="icr_rag",
+        version=__version__,
+        lifespan=life,
+        middleware=[
+            Middleware(Outermost, meters=meters, log=settings.access_log),
+            Middleware(Guard, keys=keys),
+            Middleware(Bodies, settings=settings),
+        ],
+    )
+    for kind in (ICRError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, _answer_failure)
+    app.include_router(health_routes(engine, meters))
+    if engine is not None:
+        meters.show_states(partial(states_told, engine))
+    for make in routes:
+        app.include_router(make(answers))
+    app.state.engine = engine
+    return app
+
+
+async def _answer_failure(request: Request, error: Exception) -> JSONResponse:
+    """What a client is told of an error in a route."""
+    failure = failure_of(error)
+    own = told.get()
+    if failure.status >= 500:
+        name = "" if own is None else own.request_id
+        logger.error("request %s failed: %s", name, type(error).__name__)
+        logger.debug("request %s failed", name, exc_info=error)
+    return JSONResponse(failure.body, failure.status, failure.headers)

@@ -1,0 +1,113 @@
+"""What all shapes of a request have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from icr_rag.server.call import RerankAnswer, RerankCall
+from icr_rag.server.dialects.refused import names
+
+
+def _no_boolean(value: object) -> object:
+    if isinstance(value, bool):
+        raise PydanticCustomError("whole_number", "must be a whole number, and is a boolean")
+    return value
+
+
+def _query(value: object) -> str:
+    text = value.get("text") if isinstance(value, Mapping) else value
+    if not isinstance(text, str):
+        raise PydanticCustomError("query", 'must be a string, or an object with "text"')
+    if not text.strip():
+        raise PydanticCustomError("query", "is blank; give the question to rank for")
+    return text
+
+
+#: A whole number; strings of digits are taken as well, for some clients send them.
+Whole = Annotated[int, BeforeValidator(_no_boolean)]
+#: How many results to give back, best first. 0, as vLLM's clients send by default, is all, and so
+#: is any number larger than the list.
+TopN = Annotated[Whole, Field(ge=0, description="Results to give back; 0, or none: all.")]
+#: A query that is not blank, as a string; or, as Jina and NVIDIA have it, an object with "text".
+Query = Annotated[
+    str,
+    BeforeValidator(_query),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {
+                    "type": "object",
+                    "properties": {"text": {"type": "string", "minLength": 1}},
+                    "required": ["text"],
+                },
+            ]
+        }
+    ),
+]
+
+
+class Asked(BaseModel, ABC):
+    """A request in one client's shape. Fields that are not known are kept, to be told of.
+
+    Attributes:
+        name: of the shape, as documentation has it.
+        example: a request.
+        model: any name; the model that is served answers, and its answer names it.
+        deadline_ms: milliseconds in which to answer with what is done until then; of this server,
+            in all shapes.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: ClassVar[str]
+    example: ClassVar[dict[str, object]]
+
+    model: str | None = None
+    deadline_ms: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Milliseconds in which to answer with what is done until then.",
+    )
+
+    @abstractmethod
+    def to_call(self) -> RerankCall:
+        """The call, with all documents in their order.
+
+        Raises:
+            Refused: naming the document that cannot be read.
+        """
+
+    @abstractmethod
+    def render(self, call: RerankCall, answer: RerankAnswer, request_id: str) -> BaseModel:
+        """What the client reads; None in it stands for a field that is left out.
+
+        Raises:
+            Refused: if the client asked for an error in a case that has come about.
+        """
+
+    @classmethod
+    @abstractmethod
+    def problem(cls, status: int, message: str, request_id: str) -> BaseModel:
+        """An error as the client reads it."""
+
+    def warnings(self, answer: RerankAnswer) -> list[str]:
+        """What was not done as it might have been meant: fields that mean nothing here, documents
+        that were cut, what a deadline left out. Names and numbers, no texts."""
+        unknown = self.model_extra or {}
+        told = [f"not used: {names(unknown)}"] if unknown else []
+        if answer.truncated:
+            count = len(answer.truncated)
+            told.append(f"{count} of {len(answer.scores)} documents were cut to fit")
+        return told + ([answer.degraded] if answer.degraded else [])
+
+
+def places(answer: RerankAnswer, top_n: int | None) -> Sequence[int]:
+    """The documents to show, by their places in the client's order, best first."""
+    return answer.order[:top_n] if top_n else answer.order
