@@ -37,19 +37,32 @@ def small_ray():
         PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)]),
     )
     try:
-        ray.init(
-            address="local",
-            num_cpus=2,
-            object_store_memory=80 * 2**20,
-            include_dashboard=False,
-            configure_logging=False,
-            log_to_driver=False,
-        )
+        _start(ray)
         yield
     finally:
         ray.shutdown()
         os.environ.clear()
         os.environ.update(before)
+
+
+def _start(ray):
+    """Ray gives a node half a minute, which a machine that does other things may exceed."""
+    for left in (2, 1, 0):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=2,
+                object_store_memory=80 * 2**20,
+                include_dashboard=False,
+                configure_logging=False,
+                log_to_driver=False,
+            )
+        except Exception as error:
+            ray.shutdown()
+            if not left or "timed out during startup" not in str(error):
+                raise
+        else:
+            return
 
 
 def free_port():
@@ -58,14 +71,14 @@ def free_port():
         return taken.getsockname()[1]
 
 
-def served(config):
+def served(config, settings):
     """The reranker's answers; their model's name says in which process they were made.
 
     A call with the query "die, FILE" kills the process, unless the file exists, which it makes.
     """
-    from icr_rag.server.ray_replica import plain_answers
+    from icr_rag.server.ray_replica import WarmEngine
 
-    return Mortal(Lengths() if config.model == "lengths" else plain_answers(config))
+    return Mortal(Lengths() if config.model == "lengths" else WarmEngine(config, settings))
 
 
 class Lengths:

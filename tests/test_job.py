@@ -107,7 +107,9 @@ def test_an_interrupted_job_goes_on_and_does_nothing_twice(tmp_path, config):
     first.close()
     job = Job.begin(source, out, config, 3)
     assert [part.number for part in job.unfinished()] == [2, 3]
-    with pytest.raises(DataError, match=r"4 of 10 rows have no result \(parts 2, 3\); run the same"):
+    with pytest.raises(
+        DataError, match=r"4 of 10 rows have no result \(parts 2, 3\); run the same"
+    ):
         job.finish()
     assert [part.number for part in do_here(job)] == [2, 3]
     assert job.finish().rows == 10

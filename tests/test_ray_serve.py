@@ -15,7 +15,8 @@ pytest.importorskip("fastapi", reason="needs icr-rag[server]")
 import httpx
 from ray_parts import RAY_WARNS, by_value, free_port, served, small_app, small_ray
 
-from icr_rag import Reranker
+from icr_rag import RerankerConfig
+from icr_rag.server.score_choice import load_served
 
 pytestmark = RAY_WARNS
 LISTS = [
@@ -72,7 +73,7 @@ def both(url):
 
 
 def test_answers_are_those_of_one_reranker(url, settings):
-    with Reranker(**settings, fusion="none") as reranker:
+    with load_served(RerankerConfig(**settings)) as reranker:
         for documents in LISTS[:4]:
             answer = ask(url, "what melts?", documents).json()
             ranking = reranker.rank("what melts?", documents)
@@ -100,7 +101,7 @@ def test_an_error_arrives_as_what_it_is(url):
     answer = ask(url, " ", LISTS[0])
     assert answer.json() == {
         "kind": "InputError",
-        "message": "the query is blank (' '); give the question to rank for",
+        "message": "the query is blank; give the question to rank for",
     }
 
 

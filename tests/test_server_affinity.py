@@ -51,7 +51,5 @@ def test_without_one_replica_the_others_keep_their_order(key, names, data):
 
 
 def test_keys_spread_over_the_replicas():
-    first = Counter(
-        preferred(document_set_key([Document(str(i))]), "abcd")[0] for i in range(2000)
-    )
+    first = Counter(preferred(document_set_key([Document(str(i))]), "abcd")[0] for i in range(2000))
     assert min(first.values()) > 400

@@ -103,9 +103,7 @@ def rerank(
     ] = Engine.local,
     workers: Annotated[
         int,
-        typer.Option(
-            min=1, metavar="N", help="Rerankers of --engine ray.", rich_help_panel=_MANY
-        ),
+        typer.Option(min=1, metavar="N", help="Rerankers of --engine ray.", rich_help_panel=_MANY),
     ] = 1,
     gpus_per_worker: Annotated[
         float,

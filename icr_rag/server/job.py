@@ -159,7 +159,9 @@ class Job:
         except (OSError, ValueError) as error:
             raise DataError(f"cannot keep parts in {self.folder}: {error}") from error
         if known != parse_json(_line(about)):
-            differ = sorted(k for k in about if not isinstance(known, dict) or known.get(k) != about[k])
+            differ = sorted(
+                k for k in about if not isinstance(known, dict) or known.get(k) != about[k]
+            )
             raise DataError(
                 f"{self.folder} holds parts of another job (other {', '.join(differ)}); remove "
                 "that folder, or choose another output"

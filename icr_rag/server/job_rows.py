@@ -54,7 +54,9 @@ def parse_row(number: int, value: object) -> JobRow:
         DataError: if something is missing or of a wrong type; the message names it.
     """
     if not isinstance(value, Mapping):
-        raise DataError(f"the row is {shown(value)}; it must be an object with 'query', 'documents'")
+        raise DataError(
+            f"the row is {shown(value)}; it must be an object with 'query', 'documents'"
+        )
     unknown = [key for key in value if key not in _KEYS]
     if unknown:
         raise DataError(f"unknown key {shown(unknown[0])}; known are {', '.join(_KEYS)}")
@@ -121,9 +123,7 @@ def failed(number: int, identifier: str | None, error: Exception) -> dict[str, o
     return {**none, "error": brief(f"{type(error).__name__}: {error}")}
 
 
-def _together(
-    reranker: Reranker, rows: Sequence[JobRow], top_n: int | None
-) -> dict[int, Ranking]:
+def _together(reranker: Reranker, rows: Sequence[JobRow], top_n: int | None) -> dict[int, Ranking]:
     """Rankings by row; empty where not all of them can be ranked."""
     try:
         rankings = reranker.rank_many(

@@ -18,10 +18,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from icr_rag.config import RerankerConfig
 from icr_rag.errors import ConfigError, require
 from icr_rag.server.call import Answers
-from icr_rag.server.ray_replica import RerankerReplica, plain_answers
+from icr_rag.server.ray_ingress import engine_settings, make_server
+from icr_rag.server.ray_replica import MakeAnswers, RerankerReplica, WarmEngine
 from icr_rag.server.ray_settings import ClusterSettings, ReplicaSettings
 from icr_rag.server.replicas import Replicas, ReplicatedAnswers
 
@@ -41,8 +41,6 @@ INGRESS = "ingress"
 
 #: From what answers calls, the ASGI application.
 MakeApp = Callable[[Answers], "FastAPI"]
-#: From a model's settings, what answers its calls in a replica.
-MakeAnswers = Callable[[RerankerConfig], Answers]
 
 
 def build(args: dict[str, object]) -> Application:
@@ -64,7 +62,7 @@ def build(args: dict[str, object]) -> Application:
 
 
 def application(
-    settings: ClusterSettings, make_app: MakeApp, make_answers: MakeAnswers = plain_answers
+    settings: ClusterSettings, make_app: MakeApp, make_answers: MakeAnswers = WarmEngine
 ) -> Application:
     """An ingress over one deployment per model.
 
@@ -78,7 +76,9 @@ def application(
         for number, name in enumerate(settings.models)
     }
     rerankers = [
-        _deployment(names[name], own).bind(own.reranker_settings(), make_answers)
+        _deployment(names[name], own).bind(
+            own.reranker_settings(), engine_settings(settings.server, name), make_answers
+        )
         for name, own in settings.models.items()
     ]
     attempts, patience = settings.attempts, settings.patience
@@ -115,11 +115,11 @@ def app_maker(name: str | None, server: Mapping[str, object]) -> MakeApp:
         ConfigError: if there is no such function, or settings are given for another application.
     """
     if name is None:
-        from icr_rag.server.ray_ingress import make_server
-
         return make_server(server)
     if server:
-        raise ConfigError(f"server={dict(server)!r} beside app={name!r}, which has its own; drop one")
+        raise ConfigError(
+            f"server={dict(server)!r} beside app={name!r}, which has its own; drop one"
+        )
     module, _, function = name.partition(":")
     try:
         made: MakeApp = getattr(importlib.import_module(module), function)

@@ -122,7 +122,7 @@ def do_with_ray(
             num_gpus=gpus,
         )
         try:
-            for row in done.iter_rows(prefetch_batches=0):
+            for row in done.iter_rows():
                 if row["done"]:
                     yield unfinished[int(row["part"])]
         except ray.exceptions.ActorDiedError as error:

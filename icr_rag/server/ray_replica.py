@@ -1,82 +1,50 @@
-"""What one replica is: one reranker in a process of its own."""
+"""What one replica is: one reranker in a process of its own, behind the server's engine, which
+ranks together what waits."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import ICRError, InputError, PromptTooLongError
-from icr_rag.reranker import Reranker
 from icr_rag.server.call import Answers, RerankAnswer, RerankCall
-from icr_rag.types import Ranking
-
-logger = logging.getLogger(__name__)
+from icr_rag.server.engine import Engine
+from icr_rag.server.score_choice import load_served
+from icr_rag.server.settings import ServerSettings
 
 #: Calls that fail one after the other, by no fault of theirs, before a replica is given up.
 _MOST_FAILURES = 3
 
+#: From a model's settings and the server's, what answers its calls in a replica.
+MakeAnswers = Callable[[RerankerConfig, Mapping[str, object]], Answers]
 
-class RerankerAnswers:
-    """`icr_rag.server.call.Answers` by one reranker, whose calls take turns.
 
-    The first stage does not count, since calls carry nothing of it.
+class WarmEngine:
+    """`icr_rag.server.engine.Engine` over a reranker that is loaded here; it starts with the first
+    call, on that call's event loop.
 
     Args:
-        reranker: is closed by `close`.
+        config: of the reranker.
+        settings: fields of `ServerSettings`.
+
+    Raises:
+        ConfigError: as `load_served`.
+        ModelLoadError: if the model cannot be loaded.
     """
 
-    def __init__(self, reranker: Reranker) -> None:
-        self._reranker = reranker
+    def __init__(self, config: RerankerConfig, settings: Mapping[str, object]) -> None:
+        reranker = load_served(config)
+        self._engine = Engine(reranker.config, lambda: reranker, ServerSettings(**settings))
 
     @property
     def model(self) -> str:
         """The name of the model that is served."""
-        return self._reranker.config.model
-
-    def warm_up(self) -> None:
-        """Load the model and run it once."""
-        self._reranker.warm_up()
+        return self._engine.model
 
     async def rerank(self, call: RerankCall) -> RerankAnswer:
-        """Rank a call's documents; see `icr_rag.server.call.Answers.rerank`."""
-        ranking = await self._reranker.arank(
-            call.query,
-            call.documents,
-            len(call.documents),
-            deadline_ms=call.deadline_ms,
-            instruction=call.instruction,
-            max_tokens_per_doc=call.max_tokens_per_doc,
-        )
-        return answer_of(ranking, self._reranker.config)
-
-    def close(self) -> None:
-        """Let go of the model."""
-        self._reranker.close()
-
-
-def answer_of(ranking: Ranking, config: RerankerConfig) -> RerankAnswer:
-    """A ranking as what a call is answered: every document, those that a setting left out last."""
-    order = [hit.index for hit in ranking]
-    shown = set(order)
-    order += [place for place in range(len(ranking.scores)) if place not in shown]
-    return RerankAnswer(
-        model=config.model,
-        scores=ranking.scores,
-        order=tuple(order),
-        probability=config.score_mode == "probability",
-        tokens=ranking.usage.tokens,
-        truncated=ranking.usage.truncated,
-        degraded=ranking.error or ranking.degraded,
-        seconds=tuple(ranking.usage.seconds.items()),
-    )
-
-
-def plain_answers(config: RerankerConfig) -> Answers:
-    """A reranker with its model loaded, the first stage out of it, and without a queue."""
-    answers = RerankerAnswers(Reranker(config.replace(fusion="none")))
-    answers.warm_up()
-    return answers
+        """Rank a call's documents; see `Engine.rerank`."""
+        self._engine.start()
+        return await self._engine.rerank(call)
 
 
 class RerankerReplica:
@@ -85,8 +53,9 @@ class RerankerReplica:
     The model is loaded here, so that a replica that is up is warm.
 
     Args:
-        settings: fields of `RerankerConfig`.
-        make: from the settings what answers calls.
+        reranker: fields of `RerankerConfig`.
+        settings: fields of `ServerSettings`.
+        make: from these what answers calls.
 
     Raises:
         ConfigError: if a setting is wrong.
@@ -95,10 +64,11 @@ class RerankerReplica:
 
     def __init__(
         self,
+        reranker: dict[str, object],
         settings: dict[str, object],
-        make: Callable[[RerankerConfig], Answers] = plain_answers,
+        make: MakeAnswers = WarmEngine,
     ) -> None:
-        self._answers = make(RerankerConfig(**settings))
+        self._answers = make(RerankerConfig(**reranker), settings)
         self._failures = 0
 
     async def rerank(self, call: RerankCall, key: str) -> RerankAnswer | ICRError:

@@ -11,6 +11,7 @@ from icr_rag.config import RerankerConfig
 from icr_rag.config_errors import explain
 from icr_rag.config_sources import read_config_file
 from icr_rag.errors import ConfigError
+from icr_rag.server.score_choice import public_name
 
 
 class ReplicaSettings(BaseModel):
@@ -59,13 +60,15 @@ class ReplicaSettings(BaseModel):
         return self
 
     def reranker_settings(self) -> dict[str, object]:
-        """The reranker's settings, checked.
+        """The reranker's settings, checked; those that are not given are left out.
 
         Raises:
             ConfigError: if the file or a setting is wrong.
         """
         given = {} if self.config is None else read_config_file(Path(self.config))
-        return RerankerConfig(**{**given, **self.reranker}).to_dict()
+        made = RerankerConfig(**{**given, **self.reranker})
+        # What is not given stays so: a server chooses a score mode where none is.
+        return made.model_dump(mode="json", exclude_unset=True)
 
 
 _REPLICAS = tuple(ReplicaSettings.model_fields)
@@ -81,7 +84,8 @@ class ClusterSettings(BaseModel):
         ingress_replicas: processes that speak HTTP; the rankings are not made in them.
         app: ``module:function``, given an `icr_rag.server.call.Answers`, returns the ASGI
             application; None: the server's own.
-        server: settings of the server's own application.
+        server: fields of `icr_rag.server.settings.ServerSettings`: limits and keys for the ingress,
+            queue and batches for each replica.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -98,7 +102,7 @@ class ClusterSettings(BaseModel):
         """From the arguments of ``serve run`` or the ``args`` of a Serve config file.
 
         With one model its settings may stand beside the others, without ``models``: the name is
-        then the model's own.
+        then the model's own, of a path its last part.
 
         Raises:
             ConfigError: naming the setting, the value received and what is allowed.
@@ -117,12 +121,14 @@ class ClusterSettings(BaseModel):
             known = [*cls.model_fields, *_REPLICAS]
             places = {".".join(map(str, item["loc"][:-1])) for item in error.errors()}
             where = "; ".join(sorted(place for place in places if place))
-            raise ConfigError(explain(error, known) + (f" (in {where})" if where else "")) from error
+            raise ConfigError(
+                explain(error, known) + (f" (in {where})" if where else "")
+            ) from error
 
 
 def _model_name(own: Mapping[str, object]) -> str:
     """The name of the one model, which its settings say."""
-    return str(_replica_settings(own).reranker_settings()["model"])
+    return public_name(RerankerConfig(**_replica_settings(own).reranker_settings()).model)
 
 
 def _replica_settings(own: Mapping[str, object]) -> ReplicaSettings:
