@@ -34,6 +34,7 @@ _EXPORTS = {
     "MissingDependencyError": "icr_rag.errors",
     "ModelLoadError": "icr_rag.errors",
     "NonFiniteScoreError": "icr_rag.errors",
+    "OverloadedError": "icr_rag.errors",
     "PromptTooLongError": "icr_rag.errors",
     "UnsupportedModelError": "icr_rag.errors",
 }
@@ -55,6 +56,7 @@ __all__ = [
     "MissingDependencyError",
     "ModelLoadError",
     "NonFiniteScoreError",
+    "OverloadedError",
     "Profile",
     "PromptTooLongError",
     "RankedDocument",
@@ -82,6 +84,7 @@ if TYPE_CHECKING:
         MissingDependencyError,
         ModelLoadError,
         NonFiniteScoreError,
+        OverloadedError,
         PromptTooLongError,
         UnsupportedModelError,
     )

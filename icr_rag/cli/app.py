@@ -22,6 +22,7 @@ from icr_rag.cli.evaluate import evaluate
 from icr_rag.cli.profile import profile
 from icr_rag.cli.reproduce import reproduce
 from icr_rag.cli.rerank import rerank
+from icr_rag.cli.serve import serve
 from icr_rag.errors import ICRError
 
 #: What typer raises for wrong usage. It is its base's base in click, which newer versions of
@@ -44,6 +45,7 @@ app.command()(encode)
 app.command()(evaluate)
 app.command()(profile)
 app.command()(reproduce)
+app.command()(serve)
 app.command()(doctor)
 app.add_typer(config, name="config")
 

@@ -23,9 +23,12 @@ from icr_rag.server.failures import failure_of
 from icr_rag.server.guard import Guard
 from icr_rag.server.health import health_routes, states_told
 from icr_rag.server.keys import Keys
+from icr_rag.server.known import KnownScores
+from icr_rag.server.making import Source, make_engine
 from icr_rag.server.meters import Meters
 from icr_rag.server.outermost import Outermost
-from icr_rag.server.making import Source, make_engine
+from icr_rag.server.ranks import Ranks
+from icr_rag.server.routes import rerank_routes
 from icr_rag.server.settings import ServerSettings
 from icr_rag.server.telling import told
 
@@ -39,7 +42,8 @@ def create_app(
     source: Source,
     settings: ServerSettings | None = None,
     *,
-    routes: Sequence[Routes],
+    cache: Callable[[Ranks], KnownScores] | None = None,
+    routes: Sequence[Routes] = (),
     meters: Meters | None = None,
 ) -> FastAPI:
     """An ASGI application that serves a reranker.
@@ -49,10 +53,11 @@ def create_app(
 
     Args:
         source: settings of a reranker, of which the server makes one whose scores compare
-            (`icr_rag.server.score_choice.load_served`); or a reranker, which is not closed; or an engine
-            that is not started yet; or what else answers.
+            (`icr_rag.server.score_choice.load_served`); or a reranker, which is not closed; or an
+            engine that is not started yet; or what else answers.
         settings: None: the defaults.
-        routes: `icr_rag.server.routes.rerank_routes`, and others.
+        cache: gives the known scores of a loaded reranker; None: every score is computed.
+        routes: makers of routes beside those of re-ranking.
         meters: None: new ones.
 
     Raises:
@@ -60,8 +65,7 @@ def create_app(
     """
     settings = settings or ServerSettings()
     meters = meters or Meters()
-    engine = make_engine(source, settings, watcher=meters)
-    answers = source if engine is None else engine
+    answers, engine = make_engine(source, settings, cache=cache, watcher=meters)
     keys = Keys(settings)
 
     @asynccontextmanager
@@ -91,6 +95,7 @@ def create_app(
     app.include_router(health_routes(engine, meters))
     if engine is not None:
         meters.show_states(partial(states_told, engine))
+    app.include_router(rerank_routes(answers, max_documents=settings.max_documents))
     for make in routes:
         app.include_router(make(answers))
     app.state.engine = engine

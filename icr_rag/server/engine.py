@@ -288,8 +288,8 @@ class Engine:
             "waited for the model all the time" if job.began is None else "was not finished by then"
         )
         return (
-            f"deadline of {milliseconds:.0f} ms: the request {what}; {len(job.documents)} documents "
-            "have no score and their given order"
+            f"deadline of {milliseconds:.0f} ms: the request {what}; {len(job.documents)} "
+            "documents have no score and their given order"
         )
 
     # --- batches -------------------------------------------------------------------------------
@@ -306,7 +306,7 @@ class Engine:
             self.loaded.set()
             while await self._something_waits():
                 await self._rank(reranker, self._line.next_batch())
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             # Of loading; or a defect, after which nobody may wait for ever.
             self.failure, self._reranker = error, None
             logger.error("the server cannot rank: %s", type(error).__name__)

@@ -25,8 +25,8 @@ def make_engine(
     *,
     cache: Callable[[Ranks], KnownScores] | None = None,
     watcher: Watcher | None = None,
-) -> Engine | None:
-    """The engine of a source; None for what answers by itself.
+) -> tuple[Answers, Engine | None]:
+    """What answers for a source, and the engine in it; None for what answers by itself.
 
     Args:
         cache: gives the known scores of a loaded reranker; not for an engine, which has its own.
@@ -36,10 +36,14 @@ def make_engine(
     """
     if isinstance(source, RerankerConfig):
         check_served(source)
-        load = partial(load_served, source)
-        return Engine(source, load, settings, cache=cache, watcher=watcher)
+        engine = Engine(
+            source, partial(load_served, source), settings, cache=cache, watcher=watcher
+        )
+        return engine, engine
     if isinstance(source, Reranker):
         check_served(source.config)
-        load = partial(serve_given, source)
-        return Engine(source.config, load, settings, cache=cache, watcher=watcher)
-    return source if isinstance(source, Engine) else None
+        engine = Engine(
+            source.config, partial(serve_given, source), settings, cache=cache, watcher=watcher
+        )
+        return engine, engine
+    return source, source if isinstance(source, Engine) else None

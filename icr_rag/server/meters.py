@@ -31,9 +31,7 @@ class Meters(Watcher):
         self.registry = own
         # Memory, file descriptors and processor time, where the system tells.
         ProcessCollector(registry=own)
-        self._requests = Counter(
-            "icr_rag_requests", "Requests.", ["route", "status"], registry=own
-        )
+        self._requests = Counter("icr_rag_requests", "Requests.", ["route", "status"], registry=own)
         self._request_seconds = Histogram(
             "icr_rag_request_seconds",
             "Seconds from a request's headers to the end of its answer.",
@@ -77,9 +75,7 @@ class Meters(Watcher):
         self._cut = Counter(
             "icr_rag_documents_truncated", "Documents that were cut to fit.", registry=own
         )
-        self._cached = Counter(
-            "icr_rag_cached_scores", "Scores that the cache had.", registry=own
-        )
+        self._cached = Counter("icr_rag_cached_scores", "Scores that the cache had.", registry=own)
         self._cache_errors = Counter(
             "icr_rag_cache_errors", "Failures of the score cache.", registry=own
         )

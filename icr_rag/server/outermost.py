@@ -70,7 +70,7 @@ class Outermost:
         except asyncio.CancelledError:
             status = status or HUNG_UP
             raise
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             logger.error("request %s failed: %s", own.request_id, type(error).__name__)
             logger.debug("request %s failed", own.request_id, exc_info=error)
             if not status:

@@ -73,11 +73,15 @@ class PatientServer(uvicorn.Server):
     Args:
         app: as `icr_rag.server.app.create_app` makes it.
         settings: host, port, header_timeout, shutdown_grace.
-        on_start: called with the URL when it listens.
+        on_start: called with the URL when it listens. on_ready: likewise when the model is warm.
     """
 
     def __init__(
-        self, app: FastAPI, settings: ServerSettings, on_start: Callable[[str], None]
+        self,
+        app: FastAPI,
+        settings: ServerSettings,
+        on_start: Callable[[str], None] = lambda url: None,
+        on_ready: Callable[[str], None] = lambda url: None,
     ) -> None:
         timed = type("Timed", (PatientProtocol,), {"header_timeout": settings.header_timeout})
         super().__init__(
@@ -98,7 +102,7 @@ class PatientServer(uvicorn.Server):
         )
         engine = app.state.engine
         self._engine = engine if isinstance(engine, Engine) else None
-        self._on_start = on_start
+        self._on_start, self._on_ready = on_start, on_ready
         # Held, because the loop itself holds tasks weakly.
         self._watching: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -110,7 +114,7 @@ class PatientServer(uvicorn.Server):
             return
         self._on_start(self.url)
         if self._engine is not None:
-            self._watching = asyncio.create_task(self._end_on_failure(self._engine))
+            self._watching = asyncio.create_task(self._await_model(self._engine))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take nothing new; what was taken has the grace to be finished, and then its answer that
@@ -131,7 +135,9 @@ class PatientServer(uvicorn.Server):
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
-    async def _end_on_failure(self, engine: Engine) -> None:
+    async def _await_model(self, engine: Engine) -> None:
         await engine.loaded.wait()
-        if engine.failure is not None:
+        if engine.ready:
+            self._on_ready(self.url)
+        elif engine.failure is not None:
             self.should_exit = True

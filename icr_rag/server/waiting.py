@@ -38,7 +38,7 @@ class Job:
     tokens: int
     arrived: float
     due: float | None
-    done: asyncio.Future[Ranking] = field(repr=False)
+    done: asyncio.Future[Ranking | Exception] = field(repr=False)
     began: float | None = None
     together: int = 1
     left_out: bool = False
