@@ -31,6 +31,8 @@ def small_ray():
     os.environ.update(
         RAY_USAGE_STATS_ENABLED="0",
         RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+        # No worker before there is work for it.
+        RAY_prestart_worker_first_driver="0",
         OMP_NUM_THREADS="1",
         HF_HUB_OFFLINE="1",
         # Its workers find this package and the tests' helpers where this process finds them.

@@ -27,7 +27,6 @@ from icr_rag.document_files import read_text
 from icr_rag.errors import DataError
 from icr_rag.prompts.passages import passage
 
-
 _MANY = "Many queries"
 
 

@@ -132,7 +132,9 @@ def _together(reranker: Reranker, rows: Sequence[JobRow], top_n: int | None) -> 
     except _ENDS_ALL:
         raise
     except Exception as error:
-        logger.info("%d rows are ranked one by one, since together: %s", len(rows), error)
+        logger.info(
+            "%d rows are ranked one by one, since together: %s", len(rows), error, exc_info=True
+        )
         return {}
     return {row.number: ranking for row, ranking in zip(rows, rankings, strict=True)}
 
@@ -145,6 +147,7 @@ def _alone(reranker: Reranker, row: JobRow, top_n: int | None) -> dict[str, obje
     except _ENDS_ALL:
         raise
     except Exception as error:
+        logger.debug("row %d cannot be ranked", row.number, exc_info=True)
         return failed(row.number, row.id, error)
     return _result(row, ranking)
 
