@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from icr_rag import RerankerConfig
 from icr_rag.cli.console import messages, note, output_console, quiet_bars
+from icr_rag.errors import require
 from icr_rag.server.job import Job, do_here
 from icr_rag.server.job_input import Part
 
@@ -47,6 +48,9 @@ def rank_rows(
     """
     if out is None:
         raise typer.BadParameter("--rows needs it: a .jsonl or .parquet file", param_hint="--out")
+    if engine is Engine.ray:
+        # Before a folder for parts is made.
+        require("ray.data", "ray", "A job on several machines")
     job = Job.begin(rows, out, config)
     quiet_bars(config)
     with Progress(*_COLUMNS, console=messages) as progress:
