@@ -151,8 +151,13 @@ def main() -> None:
     many = [calls[number % len(calls)] for number in range(given.fake_calls)]
     report: dict[str, object] = {"hardware": hardware(), "load": os.getloadavg()}
     report |= {"versions": versions(), "model": given.model, "at_once": given.at_once}
-    report["no model, here"] = calls_here(many, config, True, given.at_once)
-    report["model, here"] = calls_here(calls, config, False, given.at_once)
+
+    def keep(name: str, value: object) -> None:
+        report[name] = value
+        print(f"{name}: {value}", file=sys.stderr, flush=True)
+
+    keep("no model, here", calls_here(many, config, True, given.at_once))
+    keep("model, here", calls_here(calls, config, False, given.at_once))
 
     import ray
 
@@ -161,9 +166,9 @@ def main() -> None:
         log_to_driver=False,
     )  # fmt: skip
     try:
-        report["no model, Serve"] = calls_by_serve(many, config, True, given.at_once)
-        report["model, Serve"] = calls_by_serve(calls, config, False, given.at_once)
-        report["job"] = job(rows, config, given.workers)
+        keep("no model, Serve", calls_by_serve(many, config, True, given.at_once))
+        keep("model, Serve", calls_by_serve(calls, config, False, given.at_once))
+        keep("job", job(rows, config, given.workers))
     finally:
         ray.shutdown()
     report["ray"] = ray.__version__

@@ -46,8 +46,8 @@ def url(settings):
         given = {"models": {"two": {"reranker": settings, **two},
                             "one": {"reranker": {"model": "lengths"}, **one}}}  # fmt: skip
         serve.run(application(ClusterSettings.of(given), small_app, served), name="icr_rag")
+        # Not `serve.shutdown`, which stops gracefully what `ray.shutdown` ends.
         yield f"http://127.0.0.1:{port}"
-        serve.shutdown()
 
 
 def ask(url, query, documents, **more):
