@@ -315,6 +315,12 @@ class Fields(BaseModel):
         "documents that could not be scored keep their given order, and the result says so. None: "
         "a ranking takes as long as it takes.",
     )
+    traces: Literal["none", "numbers", "texts"] = Field(
+        "none",
+        description="OpenTelemetry spans of rankings and of encoding: with 'numbers' what was "
+        "ranked with, how much, how long, scores and ids; 'texts': queries and documents too. "
+        "Needs the extra 'otel', and an application that sets up an SDK.",
+    )
     on_error: Literal["raise", "passthrough"] = Field(
         "raise",
         description="'passthrough': if ranking fails, keep the given order and say so in the "

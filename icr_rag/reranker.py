@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from icr_rag.arguments import (
     RetrievalScores,
     check_deadline,
-    check_documents,
     check_instruction,
     check_max_tokens,
     check_query,
@@ -30,6 +29,7 @@ from icr_rag.calls.rank import Ranked
 from icr_rag.calls.rank_many import check_lists, rank_lists
 from icr_rag.calls.request import FirstStage, Request
 from icr_rag.calls.scorers import Scorers
+from icr_rag.calls.traces import traced_ranking
 from icr_rag.config import RerankerConfig
 from icr_rag.deadline import Clock, Deadline, OutOfTime, begun
 from icr_rag.errors import ClosedError, ConfigError, brief
@@ -183,13 +183,16 @@ class Reranker:
         return self._rank(ask(retrieval_scores, due, instruction, max_tokens_per_doc))
 
     def _rank(self, request: Request, answered: Scorer | None = None) -> Ranking:
+        if self.config.traces == "none":
+            return self._ranked(request, answered)
+        return traced_ranking(self.config, request, lambda: self._ranked(request, answered))
+
+    def _ranked(self, request: Request, answered: Scorer | None = None) -> Ranking:
         given, top_n = request.documents, request.top_n
         try:
             done = self._score(request, answered)
-        except (ConfigError, ClosedError):
-            raise
         except Exception as error:
-            if self.config.on_error == "raise":
+            if self.config.on_error == "raise" or isinstance(error, (ConfigError, ClosedError)):
                 raise
             logger.exception("ranking failed; the documents keep their given order")
             reason = brief(f"{type(error).__name__}: {error}")
@@ -353,10 +356,8 @@ class Reranker:
 
     def warm_up(self) -> Reranker:
         """Load the model now and run it once; returns this reranker."""
-        documents = check_documents(["One document.", "Another document."])
-        scores = [1.0, 0.0] if self.config.fusion == "weighted" else None
         # Not `rank`, which may let a failure through.
-        self._score(Request("warm-up", documents, None, scores, clock=self._clock))
+        self._score(Request.to_warm_up(self.config, self._clock))
         return self
 
     def close(self) -> None:

@@ -4,6 +4,8 @@ turns."""
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -13,6 +15,12 @@ from typing import TypeVar
 from icr_rag.errors import ClosedError
 
 Result = TypeVar("Result")
+
+
+def carried(call: Callable[[], Result]) -> Callable[[], Result]:
+    """``call``, to be run once in another thread as if it were here: what this task knows of itself
+    (context variables, among them the present span) is known there."""
+    return functools.partial(contextvars.copy_context().run, call)
 
 
 class Worker:
@@ -34,7 +42,8 @@ class Worker:
         self._closed = False
 
     async def run(self, call: Callable[[], Result]) -> Result:
-        """``call()`` in a thread.
+        """``call()`` in a thread, in a copy of the caller's context: spans begun there have their
+        parent here.
 
         Raises:
             ClosedError: after `close`.
@@ -48,7 +57,7 @@ class Worker:
                 raise ClosedError("this Reranker was closed; make a new one")
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(self._threads, "icr_rag")
-            future = loop.run_in_executor(self._executor, call)
+            future = loop.run_in_executor(self._executor, carried(call))
         return await future
 
     def close(self) -> None:

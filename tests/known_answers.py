@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+
+import httpx
+from fastapi import FastAPI
+
 from icr_rag.server.call import RerankAnswer, RerankCall
+from icr_rag.server.routes import rerank_routes
 
 
 class KnownAnswers:
@@ -20,6 +27,10 @@ class KnownAnswers:
         self.degraded = degraded
         self.error = error
         self.calls: list[RerankCall] = []
+
+    @functools.cached_property
+    def app(self) -> FastAPI:
+        return served(self)
 
     async def rerank(self, call: RerankCall) -> RerankAnswer:
         self.calls.append(call)
@@ -45,3 +56,23 @@ def share_of_a(text: str) -> float:
 
 def best_first(scores) -> tuple[int, ...]:
     return tuple(sorted(range(len(scores)), key=lambda place: -scores[place]))
+
+
+def served(answers, **settings) -> FastAPI:
+    """An application with the paths of the server and nothing else."""
+    app = FastAPI()
+    app.include_router(rerank_routes(answers, **settings))
+    return app
+
+
+def post(answers, path, body, *, raw=None) -> httpx.Response:
+    """What one request is answered; ``raw`` is sent in place of JSON."""
+
+    async def call() -> httpx.Response:
+        transport = httpx.ASGITransport(answers.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+            if raw is not None:
+                return await client.post(path, content=raw)
+            return await client.post(path, json=body)
+
+    return asyncio.run(call())

@@ -11,6 +11,7 @@ import httpx
 from icr_rag import Document, RankedDocument, Ranking, RerankerConfig, Usage
 from icr_rag.server.app import create_app
 from icr_rag.server.engine import Engine
+from icr_rag.server.meters import Meters
 from icr_rag.server.settings import ServerSettings
 
 CONFIG = RerankerConfig(model="fake", scoring="likelihood", score_mode="explained", fusion="none")
@@ -18,7 +19,7 @@ CONFIG = RerankerConfig(model="fake", scoring="likelihood", score_mode="explaine
 
 def score(query, text):
     """Of the query and the document alone."""
-    return float(sum(map(ord, query + text)) % 997) / 997
+    return float(sum(map(ord, query + text)) % 997) / 997 if text.strip() else -100.0
 
 
 class FakeReranker:
@@ -107,10 +108,12 @@ async def begun(reranker):
 @asynccontextmanager
 async def served(source=None, settings=None, *, warm=True, **fields):
     """(app, client) over ASGI, its lifespan begun."""
+    meters = fields.setdefault("meters", Meters())
     if source is None or isinstance(source, FakeReranker):
         reranker = source or FakeReranker()
         settings = settings or ServerSettings(batch_wait_ms=0)
-        source = Engine(reranker.config, lambda: reranker, settings, **fields.pop("engine", {}))
+        source = Engine(reranker.config, lambda: reranker, settings, watcher=meters,
+                        **fields.pop("engine", {}))  # fmt: skip
     app = create_app(source, settings, **fields)
     async with app.router.lifespan_context(app):
         if warm and app.state.engine is not None:

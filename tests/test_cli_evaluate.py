@@ -304,6 +304,7 @@ FLAGS = {
     "passages": (["--passages", "top2"], "top2"),
     "passage_tokens": ([*PASSAGES, "--passage-tokens", "64"], 64),
     "passage_overlap": ([*PASSAGES, "--passage-overlap", "32"], 32),
+    "traces": (["--traces", "numbers"], "numbers"),
     "on_error": (["--on-error", "passthrough"], "passthrough"),
     "scoring": (["--scoring", "likelihood"], "likelihood"),
     "framework": (["--framework", "pointwise"], "pointwise"),

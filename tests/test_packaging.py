@@ -71,6 +71,8 @@ def test_version_is_one():
         ("import icr_rag.integrations.rerankers", ["rerankers"], "rerankers"),
         ("import icr_rag.integrations.pyterrier", ["pyterrier"], "pyterrier"),
         ("from icr_rag.cli import main; sys.exit(main(['doctor']))", ["typer"], "cli"),
+        ("from icr_rag.cli import main; sys.exit(main(['serve']))", ["fastapi"], "server"),
+        ("from icr_rag.cli import main; sys.exit(main(['serve']))", ["uvicorn"], "server"),
         ("from icr_rag.evaluation.metrics import evaluate_run as e; e({}, {}, [])",
          ["ir_measures"], "cli"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 from hypothesis import given
@@ -103,7 +104,7 @@ async def test_those_that_wait_are_ranked_together_within_the_budget():
         await asyncio.gather(first, *tasks)
     sizes = [len(own) for own in reranker.together]
     assert reranker.together[0][:1] == ["q0"]
-    ranked = [*sum(reranker.together, []), *reranker.alone]
+    ranked = [*itertools.chain(*reranker.together), *reranker.alone]
     assert sorted(ranked) == ["first", *map("q{}".format, range(5))]
     assert max(sizes) > 1
     assert seen.batches[0] == 1

@@ -65,7 +65,7 @@ SHOWN_BY = {"passages": {"passage_tokens": 24}}
 #: About loading and failures: they have tests of their own, and no ranking shows them.
 ELSEWHERE = {
     "model", "revision", "device", "device_map", "dtype", "attn_implementation", "quantization",
-    "local_files_only", "cache_dir", "trust_remote_code", "on_error",
+    "local_files_only", "cache_dir", "trust_remote_code", "on_error", "traces",
     # The method itself.
     "scoring", "framework", "document_states",
 }  # fmt: skip

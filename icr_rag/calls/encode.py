@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from icr_rag.calls.passages import split_documents
+from icr_rag.calls.traces import traced_encoding
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import ConfigError
 from icr_rag.scoring.base import KeepsStates, Scorer
@@ -16,6 +17,7 @@ from icr_rag.types import Document, Encoded
 _BATCH = 16
 
 
+@traced_encoding
 def encode_ahead(
     make_scorer: Callable[[], Scorer],
     config: RerankerConfig,

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from icr_rag.arguments import check_query
 from icr_rag.calls.candidates import Candidates
 from icr_rag.calls.passages import split_documents
+from icr_rag.calls.traces import traced_lists
 from icr_rag.config import RerankerConfig
 from icr_rag.deadline import Deadline, OutOfTime, Timing, deadline, step, timed
 from icr_rag.errors import InputError, brief
@@ -36,6 +37,7 @@ TOGETHER = 16
 _TOGETHER = "together"
 
 
+@traced_lists
 def rank_lists(
     config: RerankerConfig,
     make_scorer: Callable[[Deadline | None], Scorer],

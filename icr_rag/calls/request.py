@@ -114,6 +114,13 @@ class Request:
             max_tokens_per_doc=check_max_tokens(max_tokens_per_doc),
         )
 
+    @classmethod
+    def to_warm_up(cls, config: RerankerConfig, clock: Clock) -> Request:
+        """One that any configuration can rank."""
+        documents = (Document("One document."), Document("Another document."))
+        scores = [1.0, 0.0] if config.fusion == "weighted" else None
+        return cls("warm-up", documents, None, scores, clock=clock)
+
     @property
     def busy(self) -> float:
         """Seconds by a clock that stands still while others are waited for."""

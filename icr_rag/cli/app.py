@@ -19,6 +19,7 @@ from icr_rag.cli.demo import demo
 from icr_rag.cli.doctor import doctor
 from icr_rag.cli.encode import encode
 from icr_rag.cli.evaluate import evaluate
+from icr_rag.cli.mcp import mcp
 from icr_rag.cli.profile import profile
 from icr_rag.cli.reproduce import reproduce
 from icr_rag.cli.rerank import rerank
@@ -46,6 +47,7 @@ app.command()(evaluate)
 app.command()(profile)
 app.command()(reproduce)
 app.command()(serve)
+app.command()(mcp)
 app.command()(doctor)
 app.add_typer(config, name="config")
 

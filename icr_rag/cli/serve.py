@@ -35,7 +35,7 @@ def serve(config: RerankerConfig, settings: ServerSettings) -> None:
 
     icr-rag serve
 
-    ICR_RAG_API_KEY=... icr-rag serve --host 0.0.0.0 --config reranker.yaml
+    icr-rag serve --host 0.0.0.0 --keys-file keys.txt --config reranker.yaml
     """
     for module in ("fastapi", "uvicorn", "prometheus_client"):
         require(module, "server", "The server")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
@@ -118,15 +118,37 @@ def weights_fingerprint(decoder: nn.Module, layers: int) -> str:
         decoder: as `icr_rag.model.view.find_decoder` gives it.
         layers: how many of its layers count.
     """
-    config: Any = decoder.config
     digest = hashlib.blake2b(digest_size=16)
-    told = {k: v for k, v in config.to_dict().items() if k != "num_hidden_layers"}
-    digest.update(json.dumps(told, sort_keys=True, default=str).encode())
+    digest.update(_configured(decoder))
     stack = list(decoder_layers(decoder))
     lower = {id(module) for layer in stack[:layers] for module in layer.modules()}
     upper = {id(module) for layer in stack[layers:] for module in layer.modules()} - lower
-    for name, module in sorted(decoder.named_modules()):
-        if id(module) in upper:
+    _take_in(digest, decoder, upper)
+    return digest.hexdigest()
+
+
+def head_fingerprint(causal: nn.Module, decoder: nn.Module) -> str:
+    """As `weights_fingerprint`, of what a whole model has beside its decoder: the LM head.
+
+    Args:
+        causal: the model around the decoder.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(_configured(causal))
+    _take_in(digest, causal, {id(module) for module in decoder.modules()})
+    return digest.hexdigest()
+
+
+def _configured(module: nn.Module) -> bytes:
+    config: Any = module.config
+    told = {k: v for k, v in config.to_dict().items() if k != "num_hidden_layers"}
+    return json.dumps(told, sort_keys=True, default=str).encode()
+
+
+def _take_in(digest: hashlib.blake2b, whole: nn.Module, without: Collection[int]) -> None:
+    """Add the modules of a model but those with these ids."""
+    for name, module in sorted(whole.named_modules()):
+        if id(module) in without:
             continue
         digest.update(f"{name} {_plain(vars(module))}".encode())
         for own, tensor in _tensors(module):
@@ -137,7 +159,6 @@ def weights_fingerprint(decoder: nn.Module, layers: int) -> str:
             digest.update(str(int(bits.sum(dtype=torch.int64))).encode())
             step = max(1, bits.numel() // _SAMPLE)
             digest.update(bits[::step].cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _sum(tensor: torch.Tensor) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from icr_rag.config import RerankerConfig
 from icr_rag.ranking import unread_score
@@ -75,14 +75,14 @@ def make_answer(
 
 def new_scores(
     documents: Sequence[Document], places: Sequence[int], ranking: Ranking
-) -> Mapping[str, Known]:
-    """What was read of documents -> their scores, but for those that were not read."""
+) -> list[tuple[Document, Known]]:
+    """What was read, and its scores, but for documents that were not read."""
     blank, unscored, cut = _blank(documents), ranking.usage.unscored, ranking.usage.truncated
-    return {
-        documents[place].content: Known(ranking.scores[index], index in cut)
+    return [
+        (documents[place], Known(ranking.scores[index], index in cut))
         for index, place in enumerate(places)
         if index not in unscored and place not in blank
-    }
+    ]
 
 
 def _order(

@@ -23,12 +23,13 @@ from icr_rag.server.failures import failure_of
 from icr_rag.server.guard import Guard
 from icr_rag.server.health import health_routes, states_told
 from icr_rag.server.keys import Keys
-from icr_rag.server.known import KnownScores
 from icr_rag.server.making import Source, make_engine
 from icr_rag.server.meters import Meters
 from icr_rag.server.outermost import Outermost
-from icr_rag.server.ranks import Ranks
+from icr_rag.server.playground import playground_routes
 from icr_rag.server.routes import rerank_routes
+from icr_rag.server.score_cache import score_cache
+from icr_rag.server.scores_kept import scores_in
 from icr_rag.server.settings import ServerSettings
 from icr_rag.server.telling import told
 
@@ -42,7 +43,6 @@ def create_app(
     source: Source,
     settings: ServerSettings | None = None,
     *,
-    cache: Callable[[Ranks], KnownScores] | None = None,
     routes: Sequence[Routes] = (),
     meters: Meters | None = None,
 ) -> FastAPI:
@@ -54,18 +54,21 @@ def create_app(
     Args:
         source: settings of a reranker, of which the server makes one whose scores compare
             (`icr_rag.server.score_choice.load_served`); or a reranker, which is not closed; or an
-            engine that is not started yet; or what else answers.
+            engine that is not started yet, and tells ``meters`` by itself; or what else answers.
         settings: None: the defaults.
-        cache: gives the known scores of a loaded reranker; None: every score is computed.
-        routes: makers of routes beside those of re-ranking.
+        routes: makers of routes beside those of re-ranking and of the page at ``/``.
         meters: None: new ones.
 
     Raises:
-        ConfigError: if the file of keys cannot be used, or a setting leaves documents out.
+        ConfigError: if the file of keys or the score cache cannot be used, or a setting leaves
+            documents out.
+        MissingDependencyError: if Redis is asked for and its client is not installed.
     """
     settings = settings or ServerSettings()
     meters = meters or Meters()
-    answers, engine = make_engine(source, settings, cache=cache, watcher=meters)
+    cache = None if settings.score_cache is None else score_cache(settings.score_cache)
+    opened = None if cache is None else scores_in(cache)
+    answers, engine = make_engine(source, settings, cache=opened, watcher=meters)
     keys = Keys(settings)
 
     @asynccontextmanager
@@ -79,6 +82,8 @@ def create_app(
                 await engine.stop()
                 if isinstance(source, RerankerConfig) and isinstance(engine.reranker, Reranker):
                     engine.reranker.close()
+            if cache is not None:
+                cache.close()
 
     app = FastAPI(
         title="icr_rag",
@@ -95,7 +100,10 @@ def create_app(
     app.include_router(health_routes(engine, meters))
     if engine is not None:
         meters.show_states(partial(states_told, engine))
+    if cache is not None:
+        meters.show_cache(lambda: cache.stats)
     app.include_router(rerank_routes(answers, max_documents=settings.max_documents))
+    app.include_router(playground_routes())
     for make in routes:
         app.include_router(make(answers))
     app.state.engine = engine

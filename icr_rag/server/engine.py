@@ -20,7 +20,7 @@ from icr_rag.deadline import Clock
 from icr_rag.errors import ClosedError, ConfigError, InputError, ModelLoadError
 from icr_rag.server.answers import make_answer, new_scores, to_rank
 from icr_rag.server.call import RerankAnswer, RerankCall
-from icr_rag.server.known import Known, KnownScores
+from icr_rag.server.known import Known, KnownScores, OpenScores
 from icr_rag.server.limits import check_call, estimated_tokens
 from icr_rag.server.pace import BatchPace
 from icr_rag.server.ranks import Outcome, Ranks, rank_batch
@@ -64,7 +64,7 @@ class Engine:
         load: Callable[[], Ranks],
         settings: ServerSettings,
         *,
-        cache: Callable[[Ranks], KnownScores] | None = None,
+        cache: OpenScores | None = None,
         watcher: Watcher | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
@@ -202,11 +202,10 @@ class Engine:
         # The settings in use, which a key depends on, are known when the model is.
         if self._scores is None or self._reranker is None or not documents:
             return [None] * len(documents)
-        contents = [document.content for document in documents]
         loop = asyncio.get_running_loop()
         self._looking += 1
         try:
-            return await loop.run_in_executor(self._lookups, self._scores.look_up, call, contents)
+            return await loop.run_in_executor(self._lookups, self._scores.look_up, call, documents)
         finally:
             self._looking -= 1
             self._line.changed.set()
@@ -301,7 +300,9 @@ class Engine:
             reranker = await self._in_model_thread(self._load)
             if self._cache is not None:
                 check_cached(reranker.config)
-                self._scores = await self._in_model_thread(partial(self._cache, reranker))
+                self._scores = await self._in_model_thread(
+                    partial(self._cache, reranker, self._watcher)
+                )
             self._reranker, self._config = reranker, reranker.config
             self.loaded.set()
             while await self._something_waits():

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from icr_rag.deadline import Clock
 from icr_rag.server.call import RerankCall
+from icr_rag.server.ranks import Ranks
 from icr_rag.server.watcher import Watcher
+from icr_rag.types import Document
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +36,7 @@ class ScoreKey(Protocol):
     """Names everything that a score depends on."""
 
     def __call__(
-        self, query: str, document: str, instruction: str | None, max_tokens: int | None
+        self, query: str, document: Document, instruction: str | None, max_tokens: int | None
     ) -> bytes:
         """The key of a query and what is read of a document."""
 
@@ -71,35 +73,31 @@ class KnownScores:
         self._clock = clock
         self._told: float | None = None
 
-    def look_up(self, call: RerankCall, contents: Sequence[str]) -> list[Known | None]:
+    def look_up(self, call: RerankCall, documents: Sequence[Document]) -> list[Known | None]:
         """What is known of each document; nothing of any where the cache fails."""
         try:
-            keys = self._keys(call, contents)
+            keys = self._keys(call, documents)
             found = self._store.get([*keys, *(key + _CUT for key in keys)])
             if len(found) != 2 * len(keys):
                 raise ValueError(f"{len(found)} scores for {2 * len(keys)} keys")
         except Exception as error:  # noqa: BLE001
             self._failed(error)
-            return [None] * len(contents)
+            return [None] * len(documents)
         pairs = zip(found[: len(keys)], found[len(keys) :], strict=True)
         return [_known(whole, cut) for whole, cut in pairs]
 
-    def keep(self, call: RerankCall, scores: Mapping[str, Known]) -> None:
-        """Keep scores by what was read of their documents."""
+    def keep(self, call: RerankCall, scores: Sequence[tuple[Document, Known]]) -> None:
+        """Keep scores, each beside what was read of its document."""
         try:
-            keys = self._keys(call, list(scores))
-            self._store.put(
-                {
-                    key + _CUT if known.cut else key: known.score
-                    for key, known in zip(keys, scores.values(), strict=True)
-                }
-            )
+            keys = self._keys(call, [document for document, _ in scores])
+            named = zip(keys, (known for _, known in scores), strict=True)
+            self._store.put({key + _CUT if own.cut else key: own.score for key, own in named})
         except Exception as error:  # noqa: BLE001
             self._failed(error)
 
-    def _keys(self, call: RerankCall, contents: Sequence[str]) -> list[bytes]:
+    def _keys(self, call: RerankCall, documents: Sequence[Document]) -> list[bytes]:
         instruction, most = call.instruction, call.max_tokens_per_doc
-        return [self._key(call.query, content, instruction, most) for content in contents]
+        return [self._key(call.query, own, instruction, most) for own in documents]
 
     def _failed(self, error: Exception) -> None:
         self._watcher.cache_failed()
@@ -115,3 +113,7 @@ def _known(whole: float | None, cut: float | None) -> Known | None:
     if whole is not None:
         return Known(whole, cut=False)
     return None if cut is None else Known(cut, cut=True)
+
+
+#: Gives the known scores of a loaded reranker, told whom to tell of failures; runs in a thread.
+OpenScores = Callable[[Ranks, Watcher], KnownScores]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 from icr_rag.config import RerankerConfig
 from icr_rag.reranker import Reranker
 from icr_rag.server.call import Answers
 from icr_rag.server.engine import Engine
-from icr_rag.server.known import KnownScores
-from icr_rag.server.ranks import Ranks
+from icr_rag.server.known import OpenScores
 from icr_rag.server.score_choice import check_served, load_served, serve_given
 from icr_rag.server.settings import ServerSettings
 from icr_rag.server.watcher import Watcher
@@ -23,7 +21,7 @@ def make_engine(
     source: Source,
     settings: ServerSettings,
     *,
-    cache: Callable[[Ranks], KnownScores] | None = None,
+    cache: OpenScores | None = None,
     watcher: Watcher | None = None,
 ) -> tuple[Answers, Engine | None]:
     """What answers for a source, and the engine in it; None for what answers by itself.

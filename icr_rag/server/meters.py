@@ -10,6 +10,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from icr_rag.server.call import RerankAnswer
+from icr_rag.server.score_stats import CacheStats
 from icr_rag.server.watcher import Watcher
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -105,6 +106,10 @@ class Meters(Watcher):
         """Show what a store of document states tells, asked whenever the page is."""
         self.registry.register(_States(stats))
 
+    def show_cache(self, stats: Callable[[], CacheStats]) -> None:
+        """Show what a score cache tells, asked whenever the page is."""
+        self.registry.register(_Cache(stats))
+
     def request(self, route: str, status: int, seconds: float) -> None:
         """A request was answered."""
         self._requests.labels(route, str(status)).inc()
@@ -169,3 +174,26 @@ class _States(Collector):
             found.add_metric([where], count)
         yield found
         yield GaugeMetricFamily("icr_rag_states_bytes", "Document states in memory.", value=held)
+
+
+class _Cache(Collector):
+    """A score cache's own counters, read when they are asked for."""
+
+    def __init__(self, stats: Callable[[], CacheStats]) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterable[Metric]:
+        """Its failures are not those of `Watcher.cache_failed`: it copes with them itself."""
+        told = self._stats()
+        found = CounterMetricFamily(
+            "icr_rag_score_cache", "What a score cache did.", labels=["what"]
+        )
+        for what in ("hits", "misses", "errors", "skipped", "evictions"):
+            found.add_metric([what], getattr(told, what))
+        yield found
+        for name, help_, value in (
+            ("icr_rag_score_cache_entries", "Scores in the cache.", told.entries),
+            ("icr_rag_score_cache_bytes", "Memory of the score cache.", told.bytes),
+        ):
+            if value is not None:
+                yield GaugeMetricFamily(name, help_, value=value)

@@ -31,11 +31,11 @@ def wrong_json(body: bytes, most_values: int) -> str | None:
     # Without escapes a quotation mark begins or ends a string, each second piece being outside.
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     brackets = b"".join(plain.split(b'"')[::2]).translate(None, _OTHERS)
-    if len(brackets) > 2 * most_values:
-        return f"the body has more than {most_values} lists and objects"
     depth = 0
-    for byte in brackets:
+    for byte in brackets[: 2 * most_values]:
         depth += 1 if byte in b"[{" else -1
         if depth > DEEPEST:
             return f"the body is nested more than {DEEPEST} levels deep"
+    if len(brackets) > 2 * most_values:
+        return f"the body has more than {most_values} lists and objects"
     return None

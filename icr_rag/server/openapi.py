@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from enum import Enum
 from typing import Literal, TypedDict
 
@@ -85,6 +86,7 @@ def _content(models: list[type[BaseModel]]) -> dict[str, object]:
     return {"content": {"application/json": {"schema": schema}}}
 
 
+@functools.cache
 def _schema(
     model: type[BaseModel], mode: Literal["validation", "serialization"] = "validation"
 ) -> dict[str, object]:

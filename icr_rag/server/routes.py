@@ -13,11 +13,13 @@ One model is served: a request may name any, and the answer names the one that r
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Awaitable, Callable
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 import icr_rag
 from icr_rag.errors import (
@@ -34,12 +36,10 @@ from icr_rag.server.dialects.choose import shape_of
 from icr_rag.server.dialects.dashscope import DashScopeAsked
 from icr_rag.server.dialects.infinity import InfinityAsked
 from icr_rag.server.dialects.nvidia import NvidiaAsked
-from icr_rag.server.dialects.refused import Refused, not_json, wrong_fields
+from icr_rag.server.dialects.refused import Refused, wrong_fields
 from icr_rag.server.dialects.standard import CohereV2Asked, StandardAsked
 from icr_rag.server.openapi import described
 from icr_rag.server.served import ModelInfo, ModelList, model_info, model_list
-
-_OBJECT = TypeAdapter(dict[str, object])
 
 #: Where each shape is spoken, and whether the field of the texts may say that it is another one.
 _PATHS: tuple[tuple[str, type[Asked], bool], ...] = (
@@ -66,7 +66,7 @@ def rerank_routes(answers: Answers, *, max_documents: int | None = None) -> APIR
     """All paths, answered by ``answers``.
 
     Errors that a client can do something about are told in its own shape: 400 (no JSON), 413 (too
-    long), 422 (wrong fields, or what cannot be ranked), 429 with Retry-After, 503. No answer holds
+    long), 422 (wrong fields, or what cannot be ranked), 429 and 503 with Retry-After. No answer has
     a text that was not asked for. Other errors are left to the application.
 
     Args:
@@ -130,17 +130,19 @@ async def _answered(
         return _json(refused.status, shape.problem(refused.status, refused.message, request_id))
     except tuple(kind for kind, _ in _STATUSES) as error:
         status = next(status for kind, status in _STATUSES if isinstance(error, kind))
-        headers = {}
-        if isinstance(error, OverloadedError):
-            headers["retry-after"] = str(max(1, round(error.retry_after)))
+        seconds = error.retry_after if isinstance(error, OverloadedError) else 1
+        headers = {"retry-after": str(math.ceil(seconds))} if status in (429, 503) else None
         return _json(status, shape.problem(status, str(error), request_id), headers)
 
 
 def _parsed(body: bytes) -> dict[str, object]:
     try:
-        return _OBJECT.validate_json(body)
-    except ValidationError as error:
-        raise not_json(error) from None
+        parsed: object = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise Refused(f"the body is no JSON: {brief(str(error), 200)}", 400) from None
+    if not isinstance(parsed, dict):
+        raise Refused('the body must be a JSON object, such as {"query": ..., "documents": [...]}')
+    return parsed
 
 
 def _validated(shape: type[Asked], body: dict[str, object]) -> Asked:

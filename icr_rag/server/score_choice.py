@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from icr_rag.config import RerankerConfig
 from icr_rag.config_checks import is_set
@@ -110,8 +110,10 @@ def warn_of_relative(config: RerankerConfig) -> None:
 
 def public_name(model: str) -> str:
     """A model's name without where on this machine it is."""
+    if "\\" in model:
+        model = PureWindowsPath(model).name
     path = Path(model).expanduser()
-    local = path.is_absolute() or model.startswith((".", "~")) or "\\" in model or path.exists()
+    local = path.is_absolute() or model.startswith((".", "~")) or path.exists()
     return path.name.removesuffix(".gguf") or "model" if local else model
 
 

@@ -73,6 +73,14 @@ class ServerSettings(BaseModel):
         description="How long an idle server waits for a second request to rank with the first.",
     )
 
+    score_cache: str | None = Field(
+        None,
+        min_length=1,
+        repr=False,
+        description="Where scores are kept, so that the same query and document cost no pass: "
+        "'memory', 'memory:MIB', or 'redis://HOST:PORT/DB' for several servers. None: nowhere.",
+    )
+
     # --- time ----------------------------------------------------------------------------------
     deadline_ms: float | None = Field(
         None,
@@ -95,7 +103,9 @@ class ServerSettings(BaseModel):
     )
 
     # --- what is told --------------------------------------------------------------------------
-    log_format: Literal["json", "text"] = Field("json", description="Form of log lines.")
+    log_format: Literal["json", "text"] = Field(
+        "json", description="Form of log lines: 'json' or 'text'."
+    )
     access_log: bool = Field(True, description="One log line per request.")
 
     def __init__(self, **data: object) -> None:

@@ -104,7 +104,7 @@ class Asked(BaseModel, ABC):
         told = [f"not used: {names(unknown)}"] if unknown else []
         if answer.truncated:
             count = len(answer.truncated)
-            told.append(f"{count} of {len(answer.scores)} documents were cut to fit")
+            told.append(f"cut to fit: {count} of {len(answer.scores)} documents")
         return told + ([answer.degraded] if answer.degraded else [])
 
 

@@ -26,15 +26,6 @@ class Refused(Exception):
         self.status = status
 
 
-def not_json(error: ValidationError) -> Refused:
-    """The refusal of a body that is no JSON object."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    if first["type"] == "json_invalid":
-        why = first["msg"].removeprefix("Invalid JSON: ")
-        return Refused(f"the body is no JSON: {brief(why, 200)}", 400)
-    return Refused('the body must be a JSON object, such as {"query": ..., "documents": [...]}')
-
-
 def wrong_fields(error: ValidationError) -> Refused:
     """The refusal of a body whose fields have wrong types or values, or lack."""
     mistakes = [
