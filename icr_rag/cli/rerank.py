@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,9 +22,12 @@ from icr_rag.cli.console import (
 )
 from icr_rag.cli.documents import identifiers, read_documents
 from icr_rag.cli.options import with_reranker_options
+from icr_rag.cli.rerank_rows import Engine, rank_rows
 from icr_rag.document_files import read_text
 from icr_rag.errors import DataError
 from icr_rag.prompts.passages import passage
+
+_MANY = "Many queries"
 
 
 class Format(str, Enum):
@@ -68,13 +72,65 @@ def rerank(
     query_id: Annotated[
         str, typer.Option(metavar="ID", help="The query's id in a TREC run.")
     ] = "q",
+    rows: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Instead of a query and documents: rows with 'query', 'documents' (texts, or "
+            "objects with 'text', 'title', 'id') and, if they have them, 'id' and "
+            "'retrieval_scores'; .jsonl or .parquet.",
+            rich_help_panel=_MANY,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="One row per row: 'row', 'id', 'ids', 'indices', 'scores', 'error'; .jsonl or "
+            ".parquet. Interrupted, the same command goes on.",
+            rich_help_panel=_MANY,
+        ),
+    ] = None,
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            metavar="local|ray",
+            help="local: in this process; ray: by workers on the cluster that RAY_ADDRESS names, "
+            "or on this machine.",
+            rich_help_panel=_MANY,
+        ),
+    ] = Engine.local,
+    workers: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Rerankers of --engine ray.", rich_help_panel=_MANY),
+    ] = 1,
+    gpus_per_worker: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="X",
+            help="Accelerators of each, fractions allowed.",
+            rich_help_panel=_MANY,
+        ),
+    ] = 0.0,
 ) -> None:
-    """Rank documents for a query.
+    """Rank documents for a query, or many queries with documents of their own.
 
     icr-rag rerank "what melts first?" tin.txt lead.txt
 
     grep -h tin *.txt | icr-rag rerank "what melts first?" --format json
+
+    icr-rag rerank --rows rows.jsonl --out ranked.jsonl --engine ray --workers 4
     """
+    if rows is not None:
+        if query is not None or query_file is not None:
+            raise typer.BadParameter("has queries of its own; give no other", param_hint="--rows")
+        rank_rows(config, rows, out, engine, workers, gpus_per_worker)
+        return
+    if out is not None or engine is not Engine.local or workers > 1 or gpus_per_worker:
+        raise typer.BadParameter(
+            "--out, --engine, --workers and --gpus-per-worker go with it", param_hint="--rows"
+        )
     paths = list(files or [])
     if query_file is not None:
         if query is not None:
