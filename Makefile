@@ -6,6 +6,7 @@
 #   make test-oldest   the tests with the oldest versions that are supported, in .venv-oldest
 #   make test-newest   the tests with the newest there are, in .venv-newest
 #   make test-explore   the property-based tests on new random cases, a thousand each
+#   make test-ray    what runs on Ray, which it installs in .venv-ray
 #   make test-architectures   every causal language model that transformers can build
 #   make lock    resolve the versions anew (docs/development.md)
 # Another interpreter: make demo PYTHON=python3.12
@@ -13,6 +14,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RAY := 2.60.0
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
 # Set once that is installed which running, or developing, needs; a change of these files installs
@@ -20,7 +22,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 RUNNABLE := $(VENV)/.runnable
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-oldest test-newest test-explore test-architectures lock lint typecheck install clean
+.PHONY: demo test test-oldest test-newest test-explore test-ray test-architectures lock lint typecheck install clean
 
 demo: $(RUNNABLE)
 	$(BIN)/icr-rag demo
@@ -31,6 +33,15 @@ test: $(INSTALLED)
 # `make test` draws the same cases every time.
 test-explore: $(INSTALLED)
 	ICR_RAG_HYPOTHESIS=explore $(BIN)/python -m pytest -n auto --maxprocesses 4 -m hypothesis
+
+# Ray has two hundred files of its own and starts processes for seconds; the rest of the environment
+# is .venv's.
+test-ray: $(INSTALLED)
+	$(PYTHON) -m venv .venv-ray
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' \
+		> "$$(.venv-ray/bin/python -c 'import site; print(site.getsitepackages()[0])')/main.pth"
+	.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check 'ray[serve,data]==$(RAY)'
+	.venv-ray/bin/python -m pytest tests/test_ray_*.py
 
 test-oldest:
 	$(PYTHON) scripts/test_versions.py oldest .venv-oldest
@@ -58,7 +69,7 @@ typecheck: $(INSTALLED)
 install: $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest .venv-lock
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-lock .venv-ray
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit( \
