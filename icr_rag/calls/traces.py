@@ -76,7 +76,7 @@ def traced_lists(
     """Puts a span around the spans of rankings that are made together, where traces are on."""
 
     @functools.wraps(rank)
-    def traced(config: RerankerConfig, *args: _P.args, **kwargs: _P.kwargs) -> list[Ranking]:
+    def traced(config: RerankerConfig, /, *args: _P.args, **kwargs: _P.kwargs) -> list[Ranking]:
         if config.traces == "none":
             return rank(config, *args, **kwargs)
         beginning: dict[str, Value | None] = {
@@ -105,6 +105,7 @@ def traced_encoding(
     def traced(
         make_scorer: Callable[[], Scorer],
         config: RerankerConfig,
+        /,
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> Encoded:
