@@ -300,8 +300,7 @@ class Reranker:
     ) -> AttentionReading:
         """The readings that `rank` adds up, for one prompt with all documents.
 
-        Where ranking does not read such a prompt, because it is pointwise or reads no attention,
-        the same layers are read, all heads, or those of all layers.
+        Where ranking reads no such prompt, the same layers are read, all heads, or all layers.
 
         Raises:
             ConfigError: with ``passages``, of which no prompt holds whole documents.

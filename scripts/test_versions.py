@@ -21,10 +21,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from make_lock import REQUIREMENTS, ROOT, UV, without_cuda
 
-#: Every extra that users install, save what needs a GPU.
+#: Every extra that users install, save what needs a GPU or a cluster.
 EXTRAS = (
     "llama-index", "langchain", "cli", "gguf", "passages", "embedder", "haystack", "rerankers",
-    "pyterrier", "evaluation", "plot",
+    "pyterrier", "evaluation", "plot", "server", "redis", "otel", "mcp",
 )  # fmt: skip
 TOOLS = "pytest>=8\npytest-asyncio>=0.24\nhypothesis>=6.100\njsonschema>=4.20\normsgpack>=1\n"
 TESTS = (
@@ -54,6 +54,12 @@ TESTS = (
     "tests/test_cli_evaluate.py",
     "tests/test_cli_grid.py",
     "tests/test_cli_profile.py",
+    "tests/test_server_app.py",
+    "tests/test_server_engine.py",
+    "tests/test_server_replayed.py",
+    "tests/test_score_cache.py",
+    "tests/test_traces.py",
+    "tests/test_mcp.py",
     "tests/integration",
 )
 #: At the old end, dependencies warn of what newer packages below them deprecate. What we call that

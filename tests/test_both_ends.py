@@ -40,11 +40,11 @@ def test_what_is_above_its_bound_is_told(project, resolved, told):
     assert [re.match(r" +([\w-]+): the lower bound is", line)[1] for line in lines] == told
 
 
-def test_both_ends_install_every_extra_but_those_for_a_gpu_and_for_us():
+def test_both_ends_install_every_extra_but_those_for_a_gpu_a_cluster_and_for_us():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     section = text.split("[project.optional-dependencies]")[1].split("\n[")[0]
     extras = set(re.findall(r"(?m)^([\w-]+) = \[", section))
-    assert set(ends.EXTRAS) == extras - {"quantization", "all", "dev"}
+    assert set(ends.EXTRAS) == extras - {"quantization", "ray", "all", "dev"}
 
 
 def test_what_is_run_exists():
