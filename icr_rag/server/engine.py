@@ -149,10 +149,10 @@ class Engine:
         places = to_rank(documents, known)
         job = ranking = late = None
         if places:
-            job = self._job(call, [documents[place] for place in places], arrived, due)
+            job = self._job(call, documents, places, arrived, due)
             ranking = await self._ranking_of(job)
             if ranking is None:
-                late = self._why_late(job)
+                late = job.why_late()
         # Of the reranker in use, where there is one by now.
         queue = 0.0 if job is None or job.began is None else job.began - job.arrived
         answer = make_answer(
@@ -233,9 +233,14 @@ class Engine:
             self._lookups.submit(self._scores.keep, call, found)
 
     def _job(
-        self, call: RerankCall, documents: list[Document], arrived: float, due: float | None
+        self,
+        call: RerankCall,
+        read: list[Document],
+        places: list[int],
+        arrived: float,
+        due: float | None,
     ) -> Job:
-        """A job in the line.
+        """A job in the line, of the documents at some places.
 
         Raises:
             OverloadedError: if there is no room.
@@ -244,11 +249,11 @@ class Engine:
         if self._worker is None or self._worker.done():
             self._check_open()
             raise ClosedError("the engine was not started; call start() first")
-        contents = [document.content for document in documents]
         job = Job(
             call=call,
-            documents=documents,
-            tokens=estimated_tokens(call.query, contents),
+            # As they came: the reranker makes of them what is read.
+            documents=[call.documents[place] for place in places],
+            tokens=estimated_tokens(call.query, [read[place].content for place in places]),
             arrived=arrived,
             due=due,
             done=asyncio.get_running_loop().create_future(),
@@ -293,17 +298,6 @@ class Engine:
         job.left_out = True
         self._line.drop(job)
         self._tell_waiting()
-
-    def _why_late(self, job: Job) -> str:
-        """Why a job has no ranking, as a sentence."""
-        milliseconds = 1000 * ((job.due or job.arrived) - job.arrived)
-        what = (
-            "waited for the model all the time" if job.began is None else "was not finished by then"
-        )
-        return (
-            f"deadline of {milliseconds:.0f} ms: the request {what}; {len(job.documents)} "
-            "documents have no score and their given order"
-        )
 
     # --- batches -------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """Whether a body is JSON that may be parsed: in UTF-8, not nested too deep, not of too many values.
 
 Parsers go down one level of the stack, fill memory with a hundred bytes, or read digit after digit
-of a number, for what takes one byte of a body; of texts they are quick. All loops here are over what is left when strings are taken out, and that is
-bounded first.
+of a number, for what takes one byte of a body; of texts they are quick. All loops here are over
+what is left when strings are taken out, and that is bounded first.
 """
 
 from __future__ import annotations
