@@ -144,6 +144,8 @@ NESTED = 100_000
         (b'{"query": "q", "documents": ' + b"[" * 40 + b"]" * 40 + b"}", 400, "levels"),
         (b'{"query": "q", "documents": [' + b"[]," * 50_000 + b"[]]}", 400, "lists and objects"),
         (b'{"query": "q", "documents": ["a"], "top_n": ' + b"9" * 5000 + b"}", None, ""),
+        (b'{"query": "q", "documents": [' + b"1," * 10**6 + b"1]}", 400, "outside of strings"),
+        (b'{"query": "q", "documents": [], "x": [' + b"9" * 10**6 + b"]}", 400, "no JSON"),
         (b'{"query": "q", "documents": 7}', 422, "documents"),
         (b'{"query": "q\\ud800", "documents": ["a"]}', None, ""),
     ],
@@ -332,6 +334,15 @@ async def test_requests_in_flight_are_finished_on_shutdown():
         reranker.go_on.set()
         assert (await task).status_code == 200
         await stopping
+
+
+async def test_other_methods_are_told_which_there_are_and_probes_may_ask_without_a_body():
+    async with served() as (_, client):
+        for path in ("/health", "/ready", "/"):
+            found = await client.head(path)
+            assert (found.status_code, found.text) == (200, "")
+        found = await client.get("/v1/rerank")
+        assert (found.status_code, found.headers["allow"]) == (405, "POST")
 
 
 async def test_paths_that_are_not_there_are_told_in_the_same_shape():

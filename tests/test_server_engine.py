@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
+import threading
 from contextvars import ContextVar
 
 import pytest
+from fake_time import FakeClock
 from hypothesis import given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
@@ -15,6 +18,7 @@ from server_parts import CONFIG, FakeReranker, begun, documents, ranking, runnin
 from icr_rag.errors import ClosedError, InputError, ModelLoadError, OverloadedError
 from icr_rag.server.call import RerankCall
 from icr_rag.server.engine import Engine
+from icr_rag.server.known import Known
 from icr_rag.server.limits import TooLargeError
 from icr_rag.server.settings import ServerSettings
 from icr_rag.server.watcher import Watcher
@@ -252,7 +256,68 @@ async def test_the_settings_deadline_is_for_those_that_name_none():
         assert "was not finished" in answer.degraded
 
 
+async def test_what_a_deadline_cut_short_says_nothing_of_how_long_the_whole_takes():
+    reranker = FakeReranker()
+    whole = reranker.rank
+
+    def cut(query, documents, *arguments, **named):
+        found = whole(query, documents, *arguments, **named)
+        return dataclasses.replace(found, degraded="so much was left out")
+
+    async with running(reranker) as engine:
+        reranker.rank = cut
+        await engine.rerank(call("q", "text " * 10_000, deadline_ms=60_000.0))
+        assert engine._pace.expect(1) is None
+        reranker.rank = whole
+        await engine.rerank(call("q"))
+        assert engine._pace.expect(1) is not None
+
+
+async def test_a_cache_that_does_not_answer_takes_no_more_than_half_of_the_time():
+    answers = threading.Event()
+
+    class Silent:
+        def look_up(self, call, documents):
+            assert answers.wait(60)
+            return [Known(0.5, cut=False)] * len(documents)
+
+        def keep(self, call, scores):
+            pass
+
+    reranker = FakeReranker()
+    async with running(reranker, cache=lambda *_: Silent()) as engine:
+        try:
+            # Within sixty seconds or not at all.
+            answer = await engine.rerank(call("q", deadline_ms=100.0))
+        finally:
+            answers.set()
+        assert answer.cached == 0
+        assert (await engine.rerank(call("q"))).cached == 2
+
+
 # --- life -----------------------------------------------------------------------------------
+
+
+async def test_whoever_comes_and_goes_leaves_nothing_behind():
+    """Each time the wait for a second request ends with nobody there."""
+    clock = FakeClock(0)
+    reranker = FakeReranker()
+    async with running(reranker, settings(batch_wait_ms=10_000), clock=clock) as engine:
+        for _ in range(3):
+            task = asyncio.ensure_future(engine.rerank(call("gone")))
+            await until(lambda: len(engine._line))
+            await until(lambda: not engine._line.changed.is_set())
+            task.cancel()
+            await until(task.done)
+            clock.now += 60
+            engine._line.changed.set()
+            await until(lambda: not engine._line.changed.is_set())
+            await asyncio.sleep(0)
+        coroutine, depth = engine._worker.get_coro(), 0
+        while coroutine is not None:
+            coroutine, depth = getattr(coroutine, "cr_await", None), depth + 1
+        # The worker, what it waits for, and the event's own.
+        assert depth < 6
 
 
 async def test_shutting_down_finishes_what_was_taken_and_takes_no_more():

@@ -113,7 +113,8 @@ def at(shape, **changes):
             "document 1 has none of the fields in rank_fields (title); it has b",
         ),
         ("standard", {"top_n": -1}, "top_n: Input should be greater than or equal to 0"),
-        ("standard", {"top_n": True}, "top_n: must be a whole number, and is a boolean"),
+        ("standard", {"top_n": True}, "top_n: must be a number, and is a boolean"),
+        ("standard", {"deadline_ms": True}, "deadline_ms: must be a number, and is a boolean"),
         ("standard", {"top_n": 1.5}, "top_n: Input should be a valid integer"),
         ("standard", {"top_n": SECRET}, "top_n: Input should be a valid integer"),
         ("standard", {"max_tokens_per_doc": -1}, "max_tokens_per_doc: Input should be greater"),
@@ -171,6 +172,12 @@ def test_whatever_comes_is_answered_or_refused(path, body, valid):
         assert response.status_code in (200, 422)
         assert response.json() is not None
         assert response.status_code == 200 or SECRET not in response.text
+
+
+def test_a_boolean_among_the_parameters_is_no_deadline():
+    body = {**ALIYUN, "parameters": {"deadline_ms": True}}
+    response = post(KnownAnswers(), "/rerank", body)
+    assert "parameters.deadline_ms: must be a number" in told("aliyun", response.json())
 
 
 def test_many_mistakes_are_told_as_a_few():

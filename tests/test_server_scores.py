@@ -9,7 +9,7 @@ import pytest
 from server_parts import served
 from tiny import byte_tokenizer, tiny_model
 
-from icr_rag import Reranker, RerankerConfig
+from icr_rag import Document, Reranker, RerankerConfig
 from icr_rag.errors import ConfigError
 from icr_rag.server.app import create_app
 from icr_rag.server.score_choice import load_served, public_name
@@ -88,6 +88,36 @@ async def test_what_is_served_is_what_the_library_ranks(scoring):
     async with served(reranker) as (_, client):
         for found, scores in zip(await asked(client, *bodies), expected, strict=True):
             assert found == pytest.approx(dict(enumerate(scores)), abs=1e-5)
+
+
+@pytest.mark.parametrize("fields", [("colour",), ("title", "text", "colour")])
+@pytest.mark.parametrize("written", ["lines", "yaml"])
+@pytest.mark.parametrize("cache", [None, "memory"])
+async def test_fields_are_written_for_the_model_once(fields, written, cache):
+    reranker = own(scoring="likelihood", score_mode="explained", rank_fields=fields,
+                   rank_fields_format=written)  # fmt: skip
+    given = [
+        {"title": "Metals", "text": "Tin is soft.", "colour": "white"},
+        {"title": "Stones", "text": "Flint is hard.", "colour": "grey"},
+    ]
+    documents = [Document(own["text"], own["title"], None, own) for own in given]
+    expected = reranker.rank(BODY["query"], documents).scores
+    settings = ServerSettings(batch_wait_ms=0, score_cache=cache)
+    async with served(reranker, settings) as (_, client):
+        for _ in range(2):
+            (found,) = await asked(client, {**BODY, "documents": given})
+            assert found == pytest.approx(dict(enumerate(expected)), abs=1e-5)
+
+
+async def test_the_limit_of_a_document_is_of_what_is_read_of_it():
+    settings = ServerSettings(batch_wait_ms=0, max_document_chars=20)
+    reranker = own(scoring="likelihood", score_mode="explained", rank_fields=("colour",))
+    body = {**BODY, "documents": [{"text": "a", "colour": "grey " * 5}]}
+    async with served(reranker, settings) as (_, client):
+        found = await client.post("/v1/rerank", json=body)
+        assert found.status_code == 413
+        body["documents"] = [{"text": "a" * 21, "colour": "grey"}]
+        assert (await client.post("/v1/rerank", json=body)).status_code == 200
 
 
 async def test_a_lists_order_does_not_count_though_fusion_is_auto():

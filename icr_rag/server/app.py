@@ -117,4 +117,6 @@ async def _answer_failure(request: Request, error: Exception) -> JSONResponse:
         name = "" if own is None else own.request_id
         logger.error("request %s failed: %s", name, type(error).__name__)
         logger.debug("request %s failed", name, exc_info=error)
-    return JSONResponse(failure.body, failure.status, failure.headers)
+    # Which methods a path has, for one.
+    given = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    return JSONResponse(failure.body, failure.status, given | failure.headers)

@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+#: Of the time until a deadline, what the score cache may take; the rest is for ranking.
+_LOOKING = 0.5
+
 _FAILED = "the model could not be loaded; the server's log says more"
 _UNFITTING = (
     "this server's settings do not go with what the request asks for; leave out its instruction "
@@ -141,14 +144,15 @@ class Engine:
         documents = check_call(call, self._settings, self._config)
         if own is not None:
             own.documents = len(documents)
-        known = await self._look_up(call, documents)
+        due = self._due(call, arrived)
+        known = await self._look_up(call, documents, due)
         places = to_rank(documents, known)
         job = ranking = late = None
         if places:
-            job = self._job(call, [documents[place] for place in places], arrived)
+            job = self._job(call, documents, places, arrived, due)
             ranking = await self._ranking_of(job)
             if ranking is None:
-                late = self._why_late(job)
+                late = job.why_late()
         # Of the reranker in use, where there is one by now.
         queue = 0.0 if job is None or job.began is None else job.began - job.arrived
         answer = make_answer(
@@ -198,14 +202,22 @@ class Engine:
 
     # --- one request ---------------------------------------------------------------------------
 
-    async def _look_up(self, call: RerankCall, documents: list[Document]) -> list[Known | None]:
+    async def _look_up(
+        self, call: RerankCall, documents: list[Document], due: float | None
+    ) -> list[Known | None]:
+        """What is known; nothing, where the cache takes too much of the time until ``due``."""
+        unknown: list[Known | None] = [None] * len(documents)
         # The settings in use, which a key depends on, are known when the model is.
         if self._scores is None or self._reranker is None or not documents:
-            return [None] * len(documents)
+            return unknown
+        left = None if due is None else _LOOKING * max(0.0, due - self._clock())
         loop = asyncio.get_running_loop()
         self._looking += 1
         try:
-            return await loop.run_in_executor(self._lookups, self._scores.look_up, call, documents)
+            found = loop.run_in_executor(self._lookups, self._scores.look_up, call, documents)
+            return await asyncio.wait_for(found, left)
+        except asyncio.TimeoutError:
+            return unknown
         finally:
             self._looking -= 1
             self._line.changed.set()
@@ -220,8 +232,15 @@ class Engine:
         if found:
             self._lookups.submit(self._scores.keep, call, found)
 
-    def _job(self, call: RerankCall, documents: list[Document], arrived: float) -> Job:
-        """A job in the line.
+    def _job(
+        self,
+        call: RerankCall,
+        read: list[Document],
+        places: list[int],
+        arrived: float,
+        due: float | None,
+    ) -> Job:
+        """A job in the line, of the documents at some places.
 
         Raises:
             OverloadedError: if there is no room.
@@ -230,13 +249,13 @@ class Engine:
         if self._worker is None or self._worker.done():
             self._check_open()
             raise ClosedError("the engine was not started; call start() first")
-        contents = [document.content for document in documents]
         job = Job(
             call=call,
-            documents=documents,
-            tokens=estimated_tokens(call.query, contents),
+            # As they came: the reranker makes of them what is read.
+            documents=[call.documents[place] for place in places],
+            tokens=estimated_tokens(call.query, [read[place].content for place in places]),
             arrived=arrived,
-            due=self._due(call, arrived),
+            due=due,
             done=asyncio.get_running_loop().create_future(),
         )
         self._line.add(job)
@@ -280,17 +299,6 @@ class Engine:
         self._line.drop(job)
         self._tell_waiting()
 
-    def _why_late(self, job: Job) -> str:
-        """Why a job has no ranking, as a sentence."""
-        milliseconds = 1000 * ((job.due or job.arrived) - job.arrived)
-        what = (
-            "waited for the model all the time" if job.began is None else "was not finished by then"
-        )
-        return (
-            f"deadline of {milliseconds:.0f} ms: the request {what}; {len(job.documents)} "
-            "documents have no score and their given order"
-        )
-
     # --- batches -------------------------------------------------------------------------------
 
     async def _work(self) -> None:
@@ -320,23 +328,29 @@ class Engine:
     async def _something_waits(self) -> bool:
         """Wait for a job, and a little for more of them; False if there will be none."""
         line = self._line
-        while not len(line):
-            if self._closing and not self._looking:
-                return False
-            line.changed.clear()
-            await line.changed.wait()
+        # Who waited alone may have gone by the end of the wait: then it begins again.
+        while True:
+            while not len(line):
+                if self._closing and not self._looking:
+                    return False
+                line.changed.clear()
+                await line.changed.wait()
+            await self._wait_for_more()
+            if len(line):
+                return True
+
+    async def _wait_for_more(self) -> None:
+        """Wait a little for jobs that go with those in the line."""
         ends = self._clock() + self._settings.batch_wait_ms / 1000
-        while not (self._closing or line.full_batch):
+        while not (self._closing or self._line.full_batch):
             left = ends - self._clock()
             if left <= 0:
-                break
-            line.changed.clear()
+                return
+            self._line.changed.clear()
             try:
-                await asyncio.wait_for(line.changed.wait(), left)
+                await asyncio.wait_for(self._line.changed.wait(), left)
             except asyncio.TimeoutError:
-                break
-        # Who waited alone may have gone.
-        return len(line) > 0 or await self._something_waits()
+                return
 
     async def _rank(self, reranker: Ranks, batch: Batch) -> None:
         """Rank a batch and give each job what came of it."""
@@ -356,7 +370,8 @@ class Engine:
             outcomes = [error] * len(batch.jobs)
         seconds = self._clock() - began
         self._running = None
-        if not any(isinstance(outcome, Exception) for outcome in outcomes):
+        # What a deadline cut short says nothing of how long the whole takes.
+        if all(isinstance(own, Ranking) and own.degraded is None for own in outcomes):
             self._pace.note(batch.tokens, seconds)
         self._watcher.ranked(len(batch.jobs), batch.tokens, seconds)
         for job, outcome in zip(batch.jobs, outcomes, strict=True):

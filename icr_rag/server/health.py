@@ -21,11 +21,13 @@ def health_routes(engine: Engine | None, meters: Meters) -> APIRouter:
     """
     router = APIRouter(tags=["server"])
 
+    @router.head("/health", include_in_schema=False)
     @router.get("/health")
     async def health() -> dict[str, str]:
         """Whether the process lives; also while the model is loading."""
         return {"status": "ok", "version": __version__}
 
+    @router.head("/ready", include_in_schema=False)
     @router.get("/ready")
     async def ready() -> JSONResponse:
         """Whether requests are answered: 503 until the model is warm, and while shutting down."""

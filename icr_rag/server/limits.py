@@ -30,7 +30,7 @@ class TooLargeError(PromptTooLongError):
 def check_call(
     call: RerankCall, settings: ServerSettings, config: RerankerConfig
 ) -> list[Document]:
-    """What the model would read of a call's documents, in their order.
+    """What the model would read of a call's documents, one for each, in their order.
 
     Raises:
         InputError: for a query, document or argument that cannot be ranked, without its text.
@@ -47,9 +47,10 @@ def check_call(
     if call.instruction is not None:
         _check_text(call.instruction, settings.max_query_chars, "the instruction")
     check_documents(call.documents)
-    for place, document in enumerate(call.documents):
+    read = check_given(call.documents, config.rank_fields, config.rank_fields_format).read
+    for place, document in enumerate(read):
         _check_text(document.content, settings.max_document_chars, f"document {place}")
-    return check_given(call.documents, config.rank_fields, config.rank_fields_format).read
+    return read
 
 
 def estimated_tokens(query: str, documents: Sequence[str]) -> int:

@@ -24,7 +24,7 @@ class Job:
 
     Attributes:
         call: the request.
-        documents: what the model is to read, those with known scores left out.
+        documents: as they came, those with known scores left out.
         tokens: about how many it takes.
         arrived: when it came, by the engine's clock.
         due: when the answer is; None: there is no deadline.
@@ -50,6 +50,19 @@ class Job:
     def alike(self) -> tuple[str | None, int | None]:
         """What requests must agree in to be ranked by one call."""
         return self.call.instruction, self.call.max_tokens_per_doc
+
+    def why_late(self) -> str:
+        """Why it has no ranking by its deadline, as a sentence."""
+        milliseconds = 1000 * ((self.due or self.arrived) - self.arrived)
+        what = (
+            "waited for the model all the time"
+            if self.began is None
+            else "was not finished by then"
+        )
+        return (
+            f"deadline of {milliseconds:.0f} ms: the request {what}; {len(self.documents)} "
+            "documents have no score and their given order"
+        )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from icr_rag.server.dialects.refused import names
 
 def _no_boolean(value: object) -> object:
     if isinstance(value, bool):
-        raise PydanticCustomError("whole_number", "must be a whole number, and is a boolean")
+        raise PydanticCustomError("number", "must be a number, and is a boolean")
     return value
 
 
@@ -30,6 +30,16 @@ def _query(value: object) -> str:
 
 #: A whole number; strings of digits are taken as well, for some clients send them.
 Whole = Annotated[int, BeforeValidator(_no_boolean)]
+#: Milliseconds in which to answer; a boolean would be one of them, or none.
+Milliseconds = Annotated[
+    float,
+    BeforeValidator(_no_boolean),
+    Field(
+        gt=0,
+        allow_inf_nan=False,
+        description="Milliseconds in which to answer with what is done until then.",
+    ),
+]
 #: How many results to give back, best first. 0, as vLLM's clients send by default, is all, and so
 #: is any number larger than the list.
 TopN = Annotated[Whole, Field(ge=0, description="Results to give back; 0, or none: all.")]
@@ -69,12 +79,7 @@ class Asked(BaseModel, ABC):
     example: ClassVar[dict[str, object]]
 
     model: str | None = None
-    deadline_ms: float | None = Field(
-        default=None,
-        gt=0,
-        allow_inf_nan=False,
-        description="Milliseconds in which to answer with what is done until then.",
-    )
+    deadline_ms: Milliseconds | None = None
 
     @abstractmethod
     def to_call(self) -> RerankCall:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from icr_rag.server.call import RerankAnswer, RerankCall
-from icr_rag.server.dialects.asked import Asked, Query, TopN, places
+from icr_rag.server.dialects.asked import Asked, Milliseconds, Query, TopN, places
 from icr_rag.server.dialects.documents import Documents, given_back, read
 from icr_rag.server.dialects.refused import names
 from icr_rag.server.dialects.standard import Result
@@ -31,7 +31,7 @@ class Parameters(BaseModel):
     top_n: TopN | None = None
     return_documents: bool | None = None
     instruct: str | None = None
-    deadline_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    deadline_ms: Milliseconds | None = None
 
 
 class Output(BaseModel):

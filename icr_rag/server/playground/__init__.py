@@ -35,7 +35,7 @@ def playground_routes() -> APIRouter:
         return Response(html, media_type="text/html; charset=utf-8", headers=headers)
 
     router = APIRouter()
-    router.add_api_route("/", playground, include_in_schema=False)
+    router.add_api_route("/", playground, methods=["GET", "HEAD"], include_in_schema=False)
     return router
 
 
