@@ -149,6 +149,14 @@ class Clients:
         phase.apart = max(phase.apart, apart)
         phase.wrong += apart > self.tolerance
 
+    async def warm(self) -> None:
+        """Every request once, so that all documents' states are kept, and twice more together."""
+        for many in (1, len(self.bodies), len(self.bodies)):
+            async with _client(many) as client:
+                for first in range(0, len(self.bodies), many):
+                    numbers = range(first, first + many)
+                    await asyncio.gather(*(self.ask(client, n, Phase("warm")) for n in numbers))
+
     async def waiting(self, name: str, clients: int, seconds: float) -> Phase:
         """Clients who send the next request when the last is answered."""
         phase, numbers = Phase(name), iter(range(10**9))
@@ -206,7 +214,7 @@ async def measure(arguments: argparse.Namespace, documents: int) -> tuple[list[P
     with server(arguments.dtype, arguments.queue) as (url, process):
         clients = Clients(url, bodies, expected, TOLERANCE[arguments.dtype])
         short = max(10.0, arguments.seconds / 5)
-        await clients.waiting("cold", 4, short / 2)
+        await clients.warm()
         alone = await clients.waiting("1, waits", 1, short)
         few = await clients.waiting(f"{arguments.few}, wait", arguments.few, short)
         name = f"{arguments.clients}, twice that rate"
@@ -237,7 +245,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=300, help="of the last phase")
     parser.add_argument("--documents", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--few", type=int, default=16, help="clients of the second phase")
+    parser.add_argument("--few", type=int, default=32, help="clients of the second phase")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--queue", type=int, default=32, help="requests that may wait")
     parser.add_argument("--dtype", choices=TOLERANCE, default="float32")
