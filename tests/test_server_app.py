@@ -7,6 +7,7 @@ import json
 import logging
 
 import pytest
+from fastapi import APIRouter, WebSocket
 from server_parts import BODY, CONFIG, FakeReranker, begun, score, served, until
 
 from icr_rag.errors import ConfigError, ModelLoadError
@@ -102,6 +103,47 @@ async def test_keys(headers, status):
         assert (await client.get("/ready")).status_code == 200
         assert (await client.get("/metrics")).status_code == 401
         assert (await client.post("/health")).status_code == 401
+
+
+async def test_a_key_is_not_cut_at_a_character_of_its_own(tmp_path):
+    file = tmp_path / "keys"
+    file.write_text("#none-of-these\n \t# nor this\nlong-secret#part\t#of a friend\n")
+    async with served(settings=ServerSettings(keys_file=str(file))) as (_, client):
+        for key, status in (("long-secret#part", 200), ("long-secret", 401)):
+            headers = {"x-api-key": key}
+            found = await client.post("/v1/rerank", json=BODY, headers=headers)
+            assert found.status_code == status
+
+
+async def test_nobody_talks_through_a_socket_without_a_key():
+    """Of routes that an application adds."""
+    settings = ServerSettings(api_key="secret-key")
+    sent = []
+
+    def talking(answers):
+        router = APIRouter()
+
+        @router.websocket("/talk")
+        async def talk(socket: WebSocket):
+            await socket.accept()
+            await socket.close()
+
+        return router
+
+    async def send(message):
+        sent.append(message["type"])
+
+    async def receive():
+        return {"type": "websocket.connect"}
+
+    scope = {"type": "websocket", "path": "/talk", "raw_path": b"/talk", "query_string": b"",
+             "scheme": "ws", "root_path": "", "subprotocols": [],
+             "asgi": {"version": "3.0"}}  # fmt: skip
+    async with served(settings=settings, routes=[talking]) as (app, _):
+        await app({**scope, "headers": []}, receive, send)
+        assert sent == ["websocket.close"]
+        await app({**scope, "headers": [(b"x-api-key", b"secret-key")]}, receive, send)
+        assert sent[1] == "websocket.accept"
 
 
 async def test_keys_are_rotated_without_a_restart(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import signal
@@ -20,7 +22,7 @@ from icr_rag import cli
 from icr_rag.server.app import create_app
 from icr_rag.server.engine import Engine
 from icr_rag.server.meters import Meters
-from icr_rag.server.patient import PatientServer
+from icr_rag.server.patient import PatientProtocol, PatientServer
 from icr_rag.server.settings import ServerSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,6 +117,29 @@ def test_a_body_that_trickles_is_a_408_and_the_end_of_the_connection():
         while part := slow.recv(10_000):
             answer += part
         assert answer.startswith(b"HTTP/1.1 408")
+
+
+def test_an_answer_that_nobody_reads_is_given_up(monkeypatch):
+    gone, lost = threading.Event(), PatientProtocol.connection_lost
+
+    def noticed(self, exc):
+        lost(self, exc)
+        if self._unread:
+            gone.set()
+
+    monkeypatch.setattr(PatientProtocol, "reading_timeout", 0.1)
+    monkeypatch.setattr(PatientProtocol, "connection_lost", noticed)
+    body = json.dumps({**BODY, "documents": ["a" * 10**5] * 100, "return_documents": True}).encode()
+    with live() as server, server.connect() as client:
+        client.sendall(REQUEST + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        # Nothing is read until the server has let go of it.
+        assert gone.wait(60)
+        answer = 0
+        with contextlib.suppress(ConnectionResetError):
+            while part := client.recv(10**6):
+                answer += len(part)
+        assert answer < 10**7
+        assert httpx.post(f"{server.url}/v1/rerank", json=BODY).status_code == 200
 
 
 def test_a_hundred_megabytes_are_refused_by_their_announcement():

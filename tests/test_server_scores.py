@@ -6,12 +6,15 @@ import asyncio
 import errno
 
 import pytest
-from server_parts import served
+from server_parts import CONFIG, FakeReranker, served
 from tiny import byte_tokenizer, tiny_model
 
 from icr_rag import Document, Reranker, RerankerConfig
-from icr_rag.errors import ConfigError
+from icr_rag.errors import ConfigError, InputError
 from icr_rag.server.app import create_app
+from icr_rag.server.call import RerankCall
+from icr_rag.server.engine import Engine
+from icr_rag.server.one_by_one import OneByOne
 from icr_rag.server.score_choice import load_served, public_name
 from icr_rag.server.settings import ServerSettings
 
@@ -181,6 +184,20 @@ async def test_an_instruction_that_the_calibration_does_not_know_is_a_mistake_of
         found = await client.post("/v1/rerank", json={**BODY, "instruction": "Find what melts."})
     assert found.status_code == 422
     assert "secret" not in found.text
+    # Nor do agents look for the mistake elsewhere.
+    alone = OneByOne(reranker.config, lambda config: reranker)
+    reranker.rank = refuse
+    with pytest.raises(InputError, match="leave out its instruction") as told:
+        await alone.rerank(RerankCall("q", (Document("a"),), instruction="Find what melts."))
+    assert "secret" not in str(told.value)
+
+
+def test_a_score_cache_for_what_would_not_use_it_is_refused():
+    engine = Engine(CONFIG, FakeReranker, ServerSettings())
+    settings = ServerSettings(score_cache="redis://:secret@localhost/0")
+    with pytest.raises(ConfigError, match="Engine has a cache of its own or none") as told:
+        create_app(engine, settings)
+    assert "secret" not in str(told.value)
 
 
 def test_making_an_application_loads_nothing(monkeypatch, model_folder):

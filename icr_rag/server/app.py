@@ -15,7 +15,7 @@ from starlette.middleware import Middleware
 
 from icr_rag import __version__
 from icr_rag.config import RerankerConfig
-from icr_rag.errors import ICRError
+from icr_rag.errors import ConfigError, ICRError
 from icr_rag.reranker import Reranker
 from icr_rag.server.bodies import Bodies
 from icr_rag.server.call import Answers
@@ -62,11 +62,17 @@ def create_app(
 
     Raises:
         ConfigError: if the file of keys or the score cache cannot be used, or a setting leaves
-            documents out.
+            documents out; for a score cache beside what answers by itself.
         MissingDependencyError: if Redis is asked for and its client is not installed.
     """
     settings = settings or ServerSettings()
     meters = meters or Meters()
+    if settings.score_cache is not None and not isinstance(source, (RerankerConfig, Reranker)):
+        # Its value may hold a password.
+        raise ConfigError(
+            f"score_cache is for settings or a reranker; {type(source).__name__} has a cache of "
+            "its own or none: leave it out"
+        )
     cache = None if settings.score_cache is None else score_cache(settings.score_cache)
     opened = None if cache is None else scores_in(cache)
     answers, engine = make_engine(source, settings, cache=opened, watcher=meters)

@@ -15,6 +15,13 @@ from icr_rag.types import Document
 #: Probabilities nearer to 0 or 1 have the log-odds of these: JSON knows no infinity.
 _LEAST = 1e-12
 
+#: What a caller is told whose arguments the settings do not allow: the error that says so is about
+#: settings, which may name files.
+UNFITTING = (
+    "this server's settings do not go with what the request asks for; leave out its instruction "
+    "and other arguments of its own"
+)
+
 
 @dataclass(frozen=True)
 class RerankCall:

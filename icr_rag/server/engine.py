@@ -19,7 +19,7 @@ from icr_rag.config import RerankerConfig
 from icr_rag.deadline import Clock
 from icr_rag.errors import ClosedError, ConfigError, InputError, ModelLoadError
 from icr_rag.server.answers import make_answer, new_scores, to_rank
-from icr_rag.server.call import RerankAnswer, RerankCall
+from icr_rag.server.call import UNFITTING, RerankAnswer, RerankCall
 from icr_rag.server.known import Known, KnownScores, OpenScores
 from icr_rag.server.limits import check_call, estimated_tokens
 from icr_rag.server.pace import BatchPace
@@ -39,10 +39,6 @@ Result = TypeVar("Result")
 _LOOKING = 0.5
 
 _FAILED = "the model could not be loaded; the server's log says more"
-_UNFITTING = (
-    "this server's settings do not go with what the request asks for; leave out its instruction "
-    "and other arguments of its own"
-)
 _CLOSED = "the server is shutting down; send the request to another one, or again later"
 
 
@@ -287,7 +283,7 @@ class Engine:
         outcome = job.done.result()
         if isinstance(outcome, ConfigError):
             # Found by an argument of the request; the settings, which it names, may name files.
-            raise InputError(_UNFITTING)
+            raise InputError(UNFITTING)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome

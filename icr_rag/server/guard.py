@@ -33,14 +33,19 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it without reading its body."""
-        closed = scope["type"] == "http" and self._keys.needed and not self._is_open(scope)
-        if closed and not any(map(self._keys.accept, _given(scope))):
+        # What else there is begins and ends the application, and is nobody's request.
+        asks = scope["type"] in ("http", "websocket")
+        closed = asks and self._keys.needed and not self._is_open(scope)
+        if not closed or any(map(self._keys.accept, _given(scope))):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
             await send_failure(send, _REFUSED, close=True)
-            return
-        await self._app(scope, receive, send)
+        else:
+            # Servers answer 403 to it.
+            await send({"type": "websocket.close", "code": 1008})
 
     def _is_open(self, scope: Scope) -> bool:
-        return scope["method"] in ("GET", "HEAD") and scope["path"] in self._open
+        return scope.get("method") in ("GET", "HEAD") and scope["path"] in self._open
 
 
 def _given(scope: Scope) -> list[bytes]:

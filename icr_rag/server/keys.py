@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import re
 from pathlib import Path
 
 from icr_rag.bounded import read_text
@@ -13,6 +14,7 @@ from icr_rag.server.settings import ServerSettings, wrong_key
 logger = logging.getLogger(__name__)
 
 _MOST_BYTES = 2**20
+_COMMENT = re.compile(r"(?:^|\s)#")
 
 
 class Keys:
@@ -89,7 +91,8 @@ def _read(path: Path) -> tuple[bytes, ...]:
         raise ConfigError(f"cannot read keys_file {path}: {error}") from error
     keys = []
     for number, line in enumerate(text.splitlines(), start=1):
-        key = line.split("#", 1)[0].strip()
+        # Inside of a key it is a character like any other: a key must not be cut unnoticed.
+        key = _COMMENT.split(line, maxsplit=1)[0].strip()
         if not key:
             continue
         problem = wrong_key(key)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from icr_rag.config import RerankerConfig
-from icr_rag.errors import ConfigError
+from icr_rag.errors import ConfigError, InputError
 from icr_rag.reranker import Reranker
-from icr_rag.server.call import RerankAnswer, RerankCall
+from icr_rag.server.call import UNFITTING, RerankAnswer, RerankCall
 
 
 class OneByOne:
@@ -48,13 +48,17 @@ class OneByOne:
         reranker = self._reranker
         if reranker is None:
             reranker = await asyncio.to_thread(self.load)
-        ranking = await reranker.arank(
-            call.query,
-            call.documents,
-            deadline_ms=call.deadline_ms,
-            instruction=call.instruction,
-            max_tokens_per_doc=call.max_tokens_per_doc,
-        )
+        try:
+            ranking = await reranker.arank(
+                call.query,
+                call.documents,
+                deadline_ms=call.deadline_ms,
+                instruction=call.instruction,
+                max_tokens_per_doc=call.max_tokens_per_doc,
+            )
+        except ConfigError as error:
+            # The settings alone were found to be right when it was loaded.
+            raise InputError(UNFITTING) from error
         # A setting may leave documents out of the hits; they have a score, and are last.
         order = [hit.index for hit in ranking]
         left = sorted(set(range(len(call.documents))) - set(order))

@@ -1,4 +1,5 @@
-"""uvicorn, with an end to its patience: headers that do not come, and shutting down."""
+"""uvicorn, with an end to its patience: headers that do not come, answers that are not read, and
+shutting down."""
 
 from __future__ import annotations
 
@@ -24,15 +25,20 @@ _WRITING = 5
 
 
 class PatientProtocol(H11Protocol):
-    """A connection that is closed if the headers of its next request take too long.
+    """A connection that is closed if the headers of its next request take too long, or its client
+    reads nothing of an answer.
 
     uvicorn bounds the time between requests only; a client that sends a header now and then would
-    hold a connection for ever.
+    hold a connection for ever, and one that reads nothing of a large answer the answer too.
     """
 
     header_timeout: float = 10.0
+    #: Seconds in which something of what is to be read must be.
+    reading_timeout: float = 30.0
 
     _waiting: asyncio.TimerHandle | None = None
+    _reading: asyncio.TimerHandle | None = None
+    _unread = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected: its first request is awaited."""
@@ -51,7 +57,35 @@ class PatientProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self._stop_waiting()
+        self._stop_watching()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client reads slower than is written."""
+        super().pause_writing()
+        self._stop_watching()
+        self._watch_reading()
+
+    def resume_writing(self) -> None:
+        """It has read nearly all."""
+        self._stop_watching()
+        super().resume_writing()
+
+    def _watch_reading(self) -> None:
+        self._unread = self.transport.get_write_buffer_size()
+        self._reading = self.loop.call_later(self.reading_timeout, self._see_reading)
+
+    def _see_reading(self) -> None:
+        if self.transport.get_write_buffer_size() < self._unread:
+            self._watch_reading()
+        else:
+            # Closing would wait for what nobody reads.
+            self.transport.abort()
+
+    def _stop_watching(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
 
     def _await_headers(self) -> None:
         self._waiting = self.loop.call_later(self.header_timeout, self._too_late)

@@ -29,8 +29,8 @@ class ServerSettings(BaseModel):
     keys_file: str | None = Field(
         None,
         min_length=1,
-        description="File of API keys, one a line, '#' before comments. Read again when it "
-        "changes, so that keys are rotated without a restart.",
+        description="File of API keys, one a line; comments begin with '#', after a blank or at a "
+        "line's beginning. Read again when it changes, so that keys are rotated without a restart.",
     )
     api_key: SecretStr | None = Field(
         None, description="One API key more; best by the environment, ICR_RAG_API_KEY."
