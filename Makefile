@@ -8,6 +8,7 @@
 #   make test-explore   the property-based tests on new random cases, a thousand each
 #   make test-ray    what runs on Ray, which it installs in .venv-ray
 #   make test-architectures   every causal language model that transformers can build
+#   make audit   known weaknesses of the locked versions, and of our own code
 #   make lock    resolve the versions anew (docs/development.md)
 # Another interpreter: make demo PYTHON=python3.12
 
@@ -22,7 +23,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 RUNNABLE := $(VENV)/.runnable
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-oldest test-newest test-explore test-ray test-architectures lock lint typecheck install clean
+.PHONY: demo test test-oldest test-newest test-explore test-ray test-architectures audit lock lint typecheck install clean
 
 demo: $(RUNNABLE)
 	$(BIN)/icr-rag demo
@@ -49,6 +50,13 @@ test-oldest:
 test-newest:
 	$(PYTHON) scripts/test_versions.py newest .venv-newest
 
+# What bandit may not say is explained in SECURITY.md.
+audit: $(BIN)/python
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check bandit pip-audit
+	.venv-audit/bin/bandit --quiet --recursive icr_rag --skip B104,B310,B311,B404,B603,B615
+	.venv-audit/bin/pip-audit --disable-pip --no-deps --requirement requirements/dev.lock
+
 lock:
 	$(PYTHON) scripts/make_lock.py .venv-lock
 
@@ -69,7 +77,7 @@ typecheck: $(INSTALLED)
 install: $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest .venv-lock .venv-ray
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-lock .venv-ray .venv-audit
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit( \

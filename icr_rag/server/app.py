@@ -99,7 +99,15 @@ def create_app(
     ]
     if engine is not None and engine.config.traces != "none":
         stands_before.insert(1, Middleware(TracedRequests))
-    app = FastAPI(title="icr_rag", version=__version__, lifespan=life, middleware=stands_before)
+    # The framework's pages of the description load scripts from elsewhere; /openapi.json does not.
+    app = FastAPI(
+        title="icr_rag",
+        version=__version__,
+        lifespan=life,
+        middleware=stands_before,
+        docs_url=None,
+        redoc_url=None,
+    )
     for kind in (ICRError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _answer_failure)
     app.include_router(health_routes(engine, meters))

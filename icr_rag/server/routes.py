@@ -30,7 +30,7 @@ from icr_rag.errors import (
     PromptTooLongError,
     brief,
 )
-from icr_rag.server.call import Answers, RerankAnswer
+from icr_rag.server.call import UNFITTING, Answers, RerankAnswer
 from icr_rag.server.dialects.asked import Asked
 from icr_rag.server.dialects.choose import shape_of
 from icr_rag.server.dialects.dashscope import DashScopeAsked
@@ -40,6 +40,7 @@ from icr_rag.server.dialects.refused import Refused, wrong_fields
 from icr_rag.server.dialects.standard import CohereV2Asked, StandardAsked
 from icr_rag.server.openapi import described
 from icr_rag.server.served import ModelInfo, ModelList, model_info, model_list
+from icr_rag.server.telling import told
 
 #: Where each shape is spoken, and whether the field of the texts may say that it is another one.
 _PATHS: tuple[tuple[str, type[Asked], bool], ...] = (
@@ -118,7 +119,9 @@ async def _answered(
     answers: Answers, request: Request, shape: type[Asked], others: bool
 ) -> Response:
     """The answer to one request, or the refusal, in the shape that its client speaks."""
-    request_id = str(uuid.uuid4())
+    own = told.get()
+    # In an application of its own, a request has no id yet.
+    request_id = str(uuid.uuid4()) if own is None else own.request_id
     try:
         body = _parsed(await request.body())
         shape = shape_of(body, shape) if others else shape
@@ -132,7 +135,9 @@ async def _answered(
         status = next(status for kind, status in _STATUSES if isinstance(error, kind))
         seconds = error.retry_after if isinstance(error, OverloadedError) else 1
         headers = {"retry-after": str(math.ceil(seconds))} if status in (429, 503) else None
-        return _json(status, shape.problem(status, str(error), request_id), headers)
+        # A setting's message may name a file of the operator's.
+        message = UNFITTING if isinstance(error, ConfigError) else str(error)
+        return _json(status, shape.problem(status, message, request_id), headers)
 
 
 def _parsed(body: bytes) -> dict[str, object]:
