@@ -7,6 +7,7 @@
 #   make test-newest   the tests with the newest there are, in .venv-newest
 #   make test-explore   the property-based tests on new random cases, a thousand each
 #   make test-ray    what runs on Ray, which it installs in .venv-ray
+#   make test-browser    the server's page in chromium, which must be installed; needs npm
 #   make test-architectures   every causal language model that transformers can build
 #   make audit   known weaknesses of the locked versions, and of our own code
 #   make lock    resolve the versions anew (docs/development.md)
@@ -23,7 +24,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 RUNNABLE := $(VENV)/.runnable
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-oldest test-newest test-explore test-ray test-architectures audit lock lint typecheck install clean
+.PHONY: demo test test-oldest test-newest test-explore test-ray test-browser test-architectures audit lock lint typecheck install clean
 
 demo: $(RUNNABLE)
 	$(BIN)/icr-rag demo
@@ -43,6 +44,16 @@ test-ray: $(INSTALLED)
 		> "$$(.venv-ray/bin/python -c 'import site; print(site.getsitepackages()[0])')/main.pth"
 	.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check 'ray[serve,data]==$(RAY)'
 	.venv-ray/bin/python -m pytest tests/test_ray_*.py
+
+CHROMIUM ?= /usr/bin/chromium
+test-browser: $(INSTALLED)
+	$(PYTHON) -m venv .venv-browser
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' \
+		> "$$(.venv-browser/bin/python -c 'import site; print(site.getsitepackages()[0])')/main.pth"
+	.venv-browser/bin/python -m pip install --quiet --disable-pip-version-check playwright
+	cd .venv-browser && npm pack --silent axe-core@4.14.1 && tar xzf axe-core-4.14.1.tgz
+	CHROMIUM=$(CHROMIUM) AXE=.venv-browser/package/axe.min.js \
+		.venv-browser/bin/python -m pytest tests/test_browser.py
 
 test-oldest:
 	$(PYTHON) scripts/test_versions.py oldest .venv-oldest
@@ -77,7 +88,7 @@ typecheck: $(INSTALLED)
 install: $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest .venv-lock .venv-ray .venv-audit
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-lock .venv-ray .venv-audit .venv-browser
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit( \
