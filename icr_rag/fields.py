@@ -99,8 +99,9 @@ def _found(
     if not any(name in own or name in metadata for name in names):
         there = brief(", ".join(dict.fromkeys(map(str, [*own, *metadata]))), 200)
         raise InputError(
-            f"document {index} has none of the fields in rank_fields ({', '.join(names)}); it has "
-            f"{there or 'none'}. Name one that it has, or leave the document out"
+            f"document {index} has none of the fields in rank_fields "
+            f"({brief(', '.join(names), 200)}); it has {there or 'none'}. Name one that it has, or "
+            "leave the document out"
         )
     found: dict[str, _Plain] = {}
     for name in names:

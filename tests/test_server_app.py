@@ -32,7 +32,7 @@ async def test_a_ranking_comes_back_with_its_id():
         found = await client.post("/v1/rerank", json=BODY, headers={"x-request-id": "mine-1"})
         other = await client.post("/v1/rerank", json=BODY, headers={"x-request-id": "a\tb" * 99})
     assert found.status_code == 200
-    assert found.headers["x-request-id"] == "mine-1"
+    assert found.headers["x-request-id"] == found.json()["id"] == "mine-1"
     assert len(other.headers["x-request-id"]) == 32
     scores = {row["index"]: row["relevance_score"] for row in found.json()["results"]}
     assert scores == {n: score("q", text) for n, text in enumerate(BODY["documents"])}

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from known_answers import KnownAnswers, post, served
 
 from icr_rag import InputError
-from icr_rag.errors import ClosedError, OverloadedError, PromptTooLongError
+from icr_rag.errors import ClosedError, ConfigError, OverloadedError, PromptTooLongError
 from icr_rag.server import dialects
+from icr_rag.server.call import UNFITTING
 
 #: In every text that is sent; in no error.
 SECRET = "Zarathustra"
@@ -68,6 +69,17 @@ def test_errors_of_a_ranking_have_the_clients_shape(shape, error, status):
     assert response.status_code == status
     assert told(shape, response.json()) == str(error)
     assert response.headers.get("retry-after") == {429: "3", 503: "1"}.get(status)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_settings_that_do_not_fit_a_request_are_told_without_their_values(shape):
+    path, body = SHAPES[shape]
+    response = post(
+        KnownAnswers(error=ConfigError("profile='/secret/path' has no ...")), path, body
+    )
+    assert response.status_code == 422
+    assert told(shape, response.json()) == UNFITTING
+    assert "secret" not in response.text
 
 
 def test_other_errors_are_left_to_the_application():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from icr_rag import __version__
@@ -28,14 +28,14 @@ def health_routes(engine: Engine | None, meters: Meters) -> APIRouter:
         return {"status": "ok", "version": __version__}
 
     @router.head("/ready", include_in_schema=False)
-    @router.get("/ready")
+    @router.get("/ready", responses={503: {"description": "Not now."}})
     async def ready() -> JSONResponse:
         """Whether requests are answered: 503 until the model is warm, and while shutting down."""
         if engine is None or engine.ready:
             return JSONResponse({"status": "ready"})
         return JSONResponse({"status": engine.state}, 503)
 
-    @router.get("/metrics")
+    @router.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Numbers for Prometheus."""
         return Response(meters.page(), media_type=CONTENT_TYPE_LATEST)

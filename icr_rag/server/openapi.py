@@ -14,12 +14,30 @@ from icr_rag.server.dialects.nvidia import NvidiaAnswer, NvidiaAsked, NvidiaProb
 from icr_rag.server.dialects.standard import StandardAnswer, StandardAsked, StandardProblem
 from icr_rag.server.dialects.tei import TEIAnswer, TEIAsked, TEIProblem
 
+
+class OwnProblem(BaseModel):
+    """An error that is told before anybody looks at whose shape a request has; as
+    `icr_rag.server.asgi.Failure.body`."""
+
+    message: str
+    error: str
+    error_type: str
+    detail: str
+
+
 _ERRORS = {
     400: "The body is no JSON.",
     413: "A text is too long.",
     422: "A field has a wrong type or value, or there is nothing to rank.",
     429: "Too many requests are waiting; Retry-After says for how many seconds.",
     503: "The server is starting or shutting down.",
+}
+
+#: Errors in no client's shape.
+_OWN_ERRORS = {
+    401: "There is no key, or a wrong one.",
+    408: "The body did not come.",
+    500: "The server failed.",
 }
 
 #: Request, answer and error of each shape; a shape that is not named here is standard.
@@ -70,8 +88,12 @@ def described(path: str, shape: type[Asked], others: bool) -> Described:
         "responses": {
             200: {"description": "The ranking, best first.", **_content(list(answers))},
             **{
-                status: {"description": text, **_content(list(problems))}
+                status: {"description": text, **_content([*problems, OwnProblem])}
                 for status, text in _ERRORS.items()
+            },
+            **{
+                status: {"description": text, **_content([OwnProblem])}
+                for status, text in _OWN_ERRORS.items()
             },
         },
     }

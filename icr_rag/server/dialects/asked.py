@@ -28,21 +28,26 @@ def _query(value: object) -> str:
     return text
 
 
+# Bounds stand next to the number, or the description of the API lacks them.
 #: A whole number; strings of digits are taken as well, for some clients send them.
 Whole = Annotated[int, BeforeValidator(_no_boolean)]
 #: Milliseconds in which to answer; a boolean would be one of them, or none.
 Milliseconds = Annotated[
     float,
-    BeforeValidator(_no_boolean),
     Field(
         gt=0,
         allow_inf_nan=False,
         description="Milliseconds in which to answer with what is done until then.",
     ),
+    BeforeValidator(_no_boolean),
 ]
+#: One that is 0 or more.
+Count = Annotated[int, Field(ge=0), BeforeValidator(_no_boolean)]
+#: One of tokens; -1 is none.
+Limit = Annotated[int, Field(ge=-1), BeforeValidator(_no_boolean)]
 #: How many results to give back, best first. 0, as vLLM's clients send by default, is all, and so
 #: is any number larger than the list.
-TopN = Annotated[Whole, Field(ge=0, description="Results to give back; 0, or none: all.")]
+TopN = Annotated[Count, Field(description="Results to give back; 0, or none: all.")]
 #: A query that is not blank, as a string; or, as Jina and NVIDIA have it, an object with "text".
 Query = Annotated[
     str,
@@ -50,10 +55,10 @@ Query = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "minLength": 1},
+                {"type": "string", "pattern": r"\S"},
                 {
                     "type": "object",
-                    "properties": {"text": {"type": "string", "minLength": 1}},
+                    "properties": {"text": {"type": "string", "pattern": r"\S"}},
                     "required": ["text"],
                 },
             ]

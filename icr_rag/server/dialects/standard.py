@@ -10,13 +10,15 @@ https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AliasChoices, BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field, WithJsonSchema
 
 from icr_rag.server.call import RerankAnswer, RerankCall
 from icr_rag.server.dialects.asked import (
     Asked,
+    Count,
+    Limit,
     Query,
     TopN,
     Whole,
@@ -120,13 +122,16 @@ class StandardAsked(Asked):
     rank_fields: list[str] | None = Field(
         default=None, description="Fields of documents that are objects to read, in this order."
     )
-    max_tokens_per_doc: Whole | None = Field(
-        default=None, ge=0, description="Most tokens of a document to read; 0, or none: no limit."
+    max_tokens_per_doc: Count | None = Field(
+        default=None, description="Most tokens of a document to read; 0, or none: no limit."
     )
-    truncate_prompt_tokens: Whole | None = Field(
-        default=None, ge=-1, description="As max_tokens_per_doc; -1, or none: no limit."
+    truncate_prompt_tokens: Limit | None = Field(
+        default=None, description="As max_tokens_per_doc; -1, or none: no limit."
     )
-    truncation_side: Literal["left", "right"] | None = None
+    truncation_side: Annotated[
+        # "left" is known, and refused in words of its own.
+        Literal["left", "right"] | None, WithJsonSchema({"enum": ["right", None]})
+    ] = None
     instruction: str | None = Field(
         default=None, validation_alias=AliasChoices("instruction", "instruct")
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, RootModel
+from pydantic import BaseModel, BeforeValidator, RootModel, WithJsonSchema
 
 from icr_rag.server.call import RerankAnswer, RerankCall
 from icr_rag.server.dialects.asked import Asked, Query, TopN, places
@@ -60,7 +60,12 @@ class TEIAsked(Asked):
     raw_scores: bool = False
     return_text: bool = False
     truncate: bool | None = None
-    truncation_direction: Annotated[Literal["left", "right"] | None, BeforeValidator(_lower)] = None
+    truncation_direction: Annotated[
+        Literal["left", "right"] | None,
+        BeforeValidator(_lower),
+        # "left" is known, and refused in words of its own.
+        WithJsonSchema({"enum": ["right", "Right", None]}),
+    ] = None
     top_n: TopN | None = None
 
     def to_call(self) -> RerankCall:
