@@ -38,6 +38,7 @@ import json
 import math
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -321,6 +322,8 @@ def main() -> None:
     if max(arguments.documents) > TEXTS or min(arguments.clients, arguments.together) < 1:
         parser.error(f"--documents: at most {TEXTS}; --clients and --together: 1 or more")
 
+    # Who stops this stops the server, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     # Imports no torch: clients need none.
     from icr_rag.evaluation.environment import hardware, versions
 
