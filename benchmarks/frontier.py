@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from teaching_data import PARTS, domains, name_of
+from teaching_data import PARTS, domains, graded, name_of
 
 from icr_rag import Reranker
 from icr_rag.evaluation.environment import hardware, versions
@@ -89,9 +89,7 @@ def main() -> None:
         for query in task.queries[: arguments.queries] if task.name in measured else ():
             names = read_order(task, query)
             documents = [task.dataset.documents[name] for name in names]
-            judged = task.dataset.judgements[query]
-            grades = np.array([max(0, judged.get(name, 0)) for name in names])
-            ideal = np.array(sorted((x for x in judged.values() if x > 0), reverse=True))
+            grades, ideal = graded(task, query, names)
             for name, system in systems.items():
                 forget(system)
                 started = time.perf_counter()

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from teaching import Row, table
-from teaching_data import PARTS, domains, name_of
+from teaching_data import PARTS, domains, graded, name_of
 
 from icr_rag import Reranker, RerankerConfig
 from icr_rag.evaluation.environment import hardware, versions
@@ -114,9 +114,7 @@ def main() -> None:
         values: dict[str, list[float]] = {}
         for query in task.queries[: arguments.queries]:
             names = read_order(task, query)
-            judged = task.dataset.judgements[query]
-            grades = np.array([max(0, judged.get(name, 0)) for name in names])
-            ideal = np.array(sorted((x for x in judged.values() if x > 0), reverse=True))
+            grades, ideal = graded(task, query, names)
             found: dict[str, np.ndarray] = {}
             for name, scorer in variants.items():
                 if (query, name) not in known:

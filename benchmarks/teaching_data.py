@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absolute import minilm
 
 from icr_rag import Reranker, RerankerConfig
@@ -111,6 +112,13 @@ def domains(data: Path, texts: Path, count: int, depth: int) -> list[Task]:
         chosen = tuple(query for query in queries if run.get(query))
         tasks.append(Task(name_of(part), dataset, run, chosen, depth))
     return tasks
+
+
+def graded(task: Task, query: str, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Grades of these documents, and all positive ones of the query, the highest first."""
+    judged = task.dataset.judgements[query]
+    grades = np.array([max(0, judged.get(name, 0)) for name in names])
+    return grades, np.array(sorted((grade for grade in judged.values() if grade > 0), reverse=True))
 
 
 def abstracts(data: Path, count: int) -> Task:

@@ -17,8 +17,9 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from icr_rag.cli import main
 from icr_rag.errors import ConfigError, InputError, MissingDependencyError, OverloadedError
+from icr_rag.server.addresses import is_loopback
 from icr_rag.server.call import RerankAnswer
-from icr_rag.server.mcp_app import http_app, is_loopback, mcp_server
+from icr_rag.server.mcp_app import http_app, mcp_server
 from icr_rag.server.mcp_tool import SNIPPET
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -14,7 +14,9 @@ from rich.text import Text
 from icr_rag import RerankerConfig
 from icr_rag.cli.console import messages, quiet_bars
 from icr_rag.cli.options import with_reranker_options
+from icr_rag.cli.serve_options import NOT_OF_CALLS
 from icr_rag.errors import ConfigError, ICRError
+from icr_rag.server.addresses import url_of
 from icr_rag.server.mcp_app import (
     MOST_DOCUMENTS,
     PATH,
@@ -36,12 +38,7 @@ class Transport(str, Enum):
     http = "http"
 
 
-#: Left to the call, or about a first stage that a call does not have.
-_LEFT_OUT = ("top_n", "score_threshold", "min_answerable", "near_duplicates", "on_error", "fusion",
-             "fusion_weight", "first_stage_weights", "embedder")  # fmt: skip
-
-
-@with_reranker_options(without=_LEFT_OUT)
+@with_reranker_options(without=NOT_OF_CALLS)
 def mcp(
     config: RerankerConfig,
     transport: Annotated[
@@ -133,9 +130,7 @@ def _listening(host: str, port: int) -> socket.socket:
 def _serve_http(app: Starlette, listening: socket.socket) -> None:
     import uvicorn
 
-    host, port = listening.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    messages.print(Text(f"listening on http://{shown}:{port}{PATH}"), soft_wrap=True)
+    messages.print(Text(f"listening on {url_of(listening)}{PATH}"), soft_wrap=True)
     # Its own logging would write to standard output.
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
     asyncio.run(server.serve(sockets=[listening]))

@@ -9,23 +9,18 @@ from typing import TYPE_CHECKING
 from icr_rag import Reranker, RerankerConfig
 from icr_rag.cli.console import quiet_bars, write
 from icr_rag.cli.options import with_reranker_options
-from icr_rag.cli.serve_options import with_server_options
+from icr_rag.cli.serve_options import NOT_OF_CALLS, with_server_options
 from icr_rag.errors import ICRError, require
 from icr_rag.server.settings import ServerSettings
 
 if TYPE_CHECKING:
     from icr_rag.server.engine import Engine
 
-#: What leaves documents out of an answer, counts the first stage, or answers with no ranking; a
-#: deadline is the server's.
-_LEFT_OUT = ("top_n", "score_threshold", "min_answerable", "near_duplicates", "on_error", "fusion",
-             "fusion_weight", "first_stage_weights", "embedder", "deadline_ms")  # fmt: skip
-
-
 _EXAMPLE = '{"query": "what melts first?", "documents": ["Tin melts at 232 C.", "Lead is soft."]}'
 
 
-@with_reranker_options(without=_LEFT_OUT)
+# A deadline is the server's.
+@with_reranker_options(without=(*NOT_OF_CALLS, "deadline_ms"))
 @with_server_options
 def serve(config: RerankerConfig, settings: ServerSettings) -> None:
     """Serve a reranker over HTTP, in the JSON shapes of Cohere, Jina, vLLM, TEI and others.

@@ -13,6 +13,12 @@ import typer
 from icr_rag.server.settings import ServerSettings
 
 _PANEL = "Server"
+#: Settings of a reranker without flags where calls come from outside: what leaves documents out,
+#: counts the first stage, or answers with no ranking.
+NOT_OF_CALLS = (
+    "top_n", "score_threshold", "min_answerable", "near_duplicates", "on_error", "fusion",
+    "fusion_weight", "first_stage_weights", "embedder",
+)  # fmt: skip
 #: The key that is set by the environment alone: a flag would show in the list of processes.
 KEY_VARIABLE = "ICR_RAG_API_KEY"
 

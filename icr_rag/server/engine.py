@@ -26,7 +26,7 @@ from icr_rag.server.pace import BatchPace
 from icr_rag.server.ranks import Outcome, Ranks, rank_batch
 from icr_rag.server.score_choice import check_cached, public_name
 from icr_rag.server.settings import ServerSettings
-from icr_rag.server.telling import told
+from icr_rag.server.telling import deadline_of, told
 from icr_rag.server.waiting import Batch, Job, Line
 from icr_rag.server.watcher import Watcher
 from icr_rag.types import Document, Ranking
@@ -261,10 +261,7 @@ class Engine:
     def _due(self, call: RerankCall, arrived: float) -> float | None:
         """When the answer is due: the earliest of what body and headers ask for, else the
         settings'."""
-        own = told.get()
-        asked = [call.deadline_ms, None if own is None else own.deadline_ms]
-        named = [value for value in asked if value is not None]
-        milliseconds = min(named) if named else self._deadline_ms
+        milliseconds = deadline_of(call, self._deadline_ms)
         return None if milliseconds is None else arrived + milliseconds / 1000
 
     async def _ranking_of(self, job: Job) -> Ranking | None:

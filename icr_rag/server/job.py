@@ -19,6 +19,7 @@ from pathlib import Path
 from icr_rag.bounded import parse_json
 from icr_rag.config import RerankerConfig
 from icr_rag.errors import DataError, require
+from icr_rag.files import replacing
 from icr_rag.reranker import Reranker
 from icr_rag.server.job_input import JobInput, Part, read_part
 from icr_rag.server.job_rows import rank_rows
@@ -188,15 +189,13 @@ class Job:
              ("indices", arrow.list_(whole)), ("scores", arrow.list_(arrow.float64())),
              ("truncated", arrow.list_(whole)), ("degraded", text), ("error", text)]
         )  # fmt: skip
-        temporary = _temporary(self.output)
-        try:
-            with parquet.ParquetWriter(temporary, schema) as writer:
-                for part in self.input.parts:
-                    rows = list(_read(self.part_file(part)))
-                    writer.write_table(arrow.Table.from_pylist(rows, schema))
-            temporary.replace(self.output)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with (
+            replacing(self.output) as temporary,
+            parquet.ParquetWriter(temporary, schema) as writer,
+        ):
+            for part in self.input.parts:
+                rows = list(_read(self.part_file(part)))
+                writer.write_table(arrow.Table.from_pylist(rows, schema))
 
 
 def do_part(reranker: Reranker, job: Job, part: Part) -> None:
@@ -236,19 +235,9 @@ def _read(path: Path) -> Iterator[dict[str, object]]:
             yield value
 
 
-def _temporary(path: Path) -> Path:
-    # Not the process's number alone: processes of several machines may write to one folder.
-    return path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:12]}.tmp")
-
-
 def _write(path: Path, lines: Iterator[str] | list[str]) -> None:
-    """Write the lines under another name, then rename: whole, or not at all."""
-    temporary = _temporary(path)
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as out:
-            out.writelines(lines)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Whole, or not at all, and on the disk when this returns."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as out:
+        out.writelines(lines)
+        out.flush()
+        os.fsync(out.fileno())

@@ -9,7 +9,6 @@ Origin of every request are looked at, as the specification asks.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import sys
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from icr_rag.errors import (
     require,
 )
 from icr_rag.server import mcp_tool
+from icr_rag.server.addresses import is_loopback
 from icr_rag.server.call import Answers
 
 if TYPE_CHECKING:
@@ -187,17 +187,6 @@ def check_installed() -> None:
     # Version 1 has no such package beside it.
     for module in ("mcp", "mcp_types"):
         require(module, "mcp", "The MCP server")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address to listen on is one of this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    # A name may be anything.
-    except ValueError:
-        return False
 
 
 async def _rank(answers: Answers, given: object, most: int) -> mcp_tool.Ranked:

@@ -11,6 +11,7 @@ from icr_rag.config import RerankerConfig
 from icr_rag.errors import ConfigError, InputError
 from icr_rag.reranker import Reranker
 from icr_rag.server.call import UNFITTING, RerankAnswer, RerankCall
+from icr_rag.server.score_choice import load_absolute, load_warm
 
 
 class OneByOne:
@@ -92,10 +93,8 @@ def load_comparable(config: RerankerConfig) -> Reranker:
         ModelLoadError: if the model cannot be loaded.
     """
     if "score_mode" in config.model_fields_set:
-        return Reranker(config).warm_up()
-    for mode in ("probability", "explained"):
-        try:
-            return Reranker(config.replace(score_mode=mode)).warm_up()
-        except ConfigError:
-            continue
-    return Reranker(config).warm_up()
+        return load_warm(config)
+    try:
+        return load_absolute(config)
+    except ConfigError:
+        return load_warm(config)

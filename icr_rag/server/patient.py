@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from icr_rag.server.addresses import url_of
 from icr_rag.server.engine import Engine
 from icr_rag.server.settings import ServerSettings
 
@@ -166,8 +167,7 @@ class PatientServer(uvicorn.Server):
     @property
     def url(self) -> str:
         """Where it listens."""
-        host, port = self.servers[0].sockets[0].getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return url_of(self.servers[0].sockets[0])
 
     async def _await_model(self, engine: Engine) -> None:
         await engine.loaded.wait()

@@ -14,7 +14,7 @@ from icr_rag.errors import ConfigError, require
 from icr_rag.server.call import Answers, RerankAnswer, RerankCall
 from icr_rag.server.limits import check_call
 from icr_rag.server.settings import ServerSettings
-from icr_rag.server.telling import told
+from icr_rag.server.telling import deadline_of, told
 from icr_rag.server.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -53,9 +53,7 @@ class IngressAnswers:
         own = told.get()
         # Fields of documents are a reranker's affair; all have a text here.
         check_call(call, self._settings, RerankerConfig())
-        asked = [call.deadline_ms, None if own is None else own.deadline_ms]
-        named = [value for value in asked if value is not None]
-        deadline = min(named) if named else self._settings.deadline_ms
+        deadline = deadline_of(call, self._settings.deadline_ms)
         if own is not None:
             own.documents = len(call.documents)
             if deadline is not None:

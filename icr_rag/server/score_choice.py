@@ -10,6 +10,7 @@ from icr_rag.config_checks import is_set
 from icr_rag.config_scores import counts_first_stage
 from icr_rag.errors import ConfigError
 from icr_rag.reranker import Reranker
+from icr_rag.server.score_key import check_cacheable
 
 logger = logging.getLogger(__name__)
 
@@ -57,19 +58,46 @@ def load_served(config: RerankerConfig) -> Reranker:
     asked = "score_mode" in config.model_fields_set and config.score_mode
     changes = _without_first_stage(config)
     if asked:
-        reranker = _warm(config.replace(**changes))
+        reranker = load_warm(config.replace(**changes))
         warn_of_relative(reranker.config)
         return reranker
-    refused: list[ConfigError] = []
-    for mode in ("probability", "explained"):
-        try:
-            return _warm(config.replace(score_mode=mode, **changes))
-        except ConfigError as error:
-            refused.append(error)
-    raise ConfigError(
-        f"{refused[-1]}. A server needs scores that compare across requests; or ask for scores "
-        "that are relative to one list by name: score_mode='raw'"
-    )
+    try:
+        return load_absolute(config.replace(**changes))
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error}. A server needs scores that compare across requests; or ask for scores "
+            "that are relative to one list by name: score_mode='raw'"
+        ) from error
+
+
+def load_absolute(config: RerankerConfig) -> Reranker:
+    """A loaded and warmed reranker with probabilities, where the profile in use has a calibration,
+    else with explained scores.
+
+    Raises:
+        ConfigError: why explained scores cannot be had.
+        ModelLoadError: if the model cannot be loaded.
+    """
+    try:
+        return load_warm(config.replace(score_mode="probability"))
+    except ConfigError:
+        return load_warm(config.replace(score_mode="explained"))
+
+
+def load_warm(config: RerankerConfig) -> Reranker:
+    """A loaded and warmed reranker.
+
+    Raises:
+        ConfigError: if a setting does not fit the model.
+        ModelLoadError: if the model cannot be loaded.
+    """
+    reranker = Reranker(config)
+    try:
+        return reranker.warm_up()
+    except BaseException:
+        # What was loaded on the way is not held until somebody collects it.
+        reranker.close()
+        raise
 
 
 def serve_given(reranker: Reranker) -> Reranker:
@@ -85,11 +113,7 @@ def serve_given(reranker: Reranker) -> Reranker:
 
 def check_cached(config: RerankerConfig) -> None:
     """Raise `ConfigError` unless scores may be kept: they must not depend on other documents."""
-    if not config.absolute:
-        raise ConfigError(
-            f"score_mode={config.score_mode!r} is relative to the documents of one request, so "
-            "that scores cannot be kept; leave out the score cache, or the score mode"
-        )
+    check_cacheable(config)
     if config.diversity is not None:
         raise ConfigError(
             "diversity orders the documents of one request, so that scores cannot be kept for "
@@ -115,16 +139,6 @@ def public_name(model: str) -> str:
     path = Path(model).expanduser()
     local = path.is_absolute() or model.startswith((".", "~")) or path.exists()
     return path.name.removesuffix(".gguf") or "model" if local else model
-
-
-def _warm(config: RerankerConfig) -> Reranker:
-    reranker = Reranker(config)
-    try:
-        return reranker.warm_up()
-    except BaseException:
-        # What was loaded on the way is not held until somebody collects it.
-        reranker.close()
-        raise
 
 
 def _without_first_stage(config: RerankerConfig) -> dict[str, str | None]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from icr_rag.config_errors import explain
 from icr_rag.errors import ConfigError
+from icr_rag.server.addresses import is_loopback
 
 #: One header's worth of any key, and no key that is guessed in a day.
 _SHORTEST_KEY = 8
@@ -132,17 +132,6 @@ class ServerSettings(BaseModel):
     def open_to_all(self) -> bool:
         """Whether others than this machine may call without a key."""
         return self.keys_file is None and self.api_key is None and not is_loopback(self.host)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine only. Of names only "localhost" is known
-    to be such; others are not looked up."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def wrong_key(key: str) -> str | None:

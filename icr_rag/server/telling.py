@@ -6,7 +6,7 @@ import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from icr_rag.server.call import RerankAnswer
+from icr_rag.server.call import RerankAnswer, RerankCall
 
 
 @dataclass
@@ -32,3 +32,11 @@ class Told:
 
 #: The request at hand; None outside of one.
 told: ContextVar[Told | None] = ContextVar("icr_rag_server_told", default=None)
+
+
+def deadline_of(call: RerankCall, default: float | None) -> float | None:
+    """Milliseconds from its arrival in which a request is to be answered: the fewest that its body
+    and its headers ask for, else ``default``."""
+    own = told.get()
+    asked = [call.deadline_ms, None if own is None else own.deadline_ms]
+    return min((value for value in asked if value is not None), default=default)

@@ -110,12 +110,16 @@ class Asked(BaseModel, ABC):
     def warnings(self, answer: RerankAnswer) -> list[str]:
         """What was not done as it might have been meant: fields that mean nothing here, documents
         that were cut, what a deadline left out. Names and numbers, no texts."""
-        unknown = self.model_extra or {}
-        told = [f"not used: {names(unknown)}"] if unknown else []
+        told = not_used(self)
         if answer.truncated:
             count = len(answer.truncated)
             told.append(f"cut to fit: {count} of {len(answer.scores)} documents")
         return told + ([answer.degraded] if answer.degraded else [])
+
+
+def not_used(given: BaseModel) -> list[str]:
+    """A warning of the fields that are not known; none if all are."""
+    return [f"not used: {names(given.model_extra)}"] if given.model_extra else []
 
 
 def places(answer: RerankAnswer, top_n: int | None) -> Sequence[int]:

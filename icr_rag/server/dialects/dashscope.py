@@ -10,9 +10,8 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from icr_rag.server.call import RerankAnswer, RerankCall
-from icr_rag.server.dialects.asked import Asked, Milliseconds, Query, TopN, places
+from icr_rag.server.dialects.asked import Asked, Milliseconds, Query, TopN, not_used, places
 from icr_rag.server.dialects.documents import Documents, given_back, read
-from icr_rag.server.dialects.refused import names
 from icr_rag.server.dialects.standard import Result
 
 
@@ -110,9 +109,7 @@ class DashScopeAsked(Asked):
 
     def warnings(self, answer: RerankAnswer) -> list[str]:
         """As `Asked.warnings`."""
-        unknown = self.parameters.model_extra or {}
-        told = [f"not used: {names(unknown)}"] if unknown else []
-        return told + super().warnings(answer)
+        return not_used(self.parameters) + super().warnings(answer)
 
     @classmethod
     def problem(cls, status: int, message: str, request_id: str) -> DashScopeProblem:
