@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import errno
 
+import httpx
 import pytest
+import torch
 from server_parts import CONFIG, FakeReranker, served
 from tiny import byte_tokenizer, tiny_model
 
@@ -238,3 +241,33 @@ async def test_a_request_and_its_ranking_are_one_trace():
     assert outer.name == "POST /v1/rerank"
     assert inner.parent.span_id == outer.context.span_id
     assert f"{outer.context.trace_id:032x}" in parent
+
+
+async def test_scores_of_weights_that_were_changed_come_from_no_cache():
+    model = copy.deepcopy(tiny_model("llama"))
+    settings = {"score_mode": "explained", "fusion": "none", "scoring": "likelihood"}
+    reranker = Reranker.from_model(model, byte_tokenizer(), **settings)
+    app = create_app(reranker, ServerSettings(batch_wait_ms=0, score_cache="memory"))
+    weight = reranker.engine.causal.lm_head.weight
+
+    async def scores(client):
+        answer = (await client.post("/v1/rerank", json=BODY)).json()
+        # What is kept is put there in a thread, for which no answer waits.
+        app.state.engine._lookups.submit(lambda: None).result()
+        found = {row["index"]: row["relevance_score"] for row in answer["results"]}
+        return [found[place] for place in range(len(TEXTS))], answer["meta"]["cached"]
+
+    async with app.router.lifespan_context(app):
+        await app.state.engine.loaded.wait()
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+            before, _ = await scores(client)
+            assert any([(await scores(client))[1] for _ in range(20)])
+            with torch.no_grad():
+                weight.mul_(1.5)
+            for _ in range(2):
+                changed, cached = await scores(client)
+                assert cached == 0
+                expected = reranker.rank(BODY["query"], TEXTS).scores
+                assert changed == pytest.approx(list(expected), abs=1e-5)
+            assert changed != pytest.approx(before, abs=1e-4)

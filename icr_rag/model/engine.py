@@ -118,12 +118,18 @@ class Engine:
 
         with self.lock:
             if whole and self.causal is not None:
-                return weights_identity(self.causal)
+                return self.identity_at_a_glance()
             found = self._settled or weights_identity(self.decoder)
             if found != self._identity:
                 self._identity = found
                 self._fingerprints.clear()
             return found
+
+    def identity_at_a_glance(self) -> str:
+        """As `identity` of all that there is, without waiting for a call that is under way."""
+        from icr_rag.model.fingerprint import weights_identity
+
+        return weights_identity(self.decoder if self.causal is None else self.causal)
 
     @contextmanager
     def settled(self) -> Iterator[None]:

@@ -58,6 +58,8 @@ class KnownScores:
     Args:
         store: where they are kept. key: names them.
         watcher: told of failures.
+        valid: whether the weights are those that keys stand for; while they are not, nothing is
+            known and nothing is kept.
     """
 
     def __init__(
@@ -66,16 +68,20 @@ class KnownScores:
         key: ScoreKey,
         watcher: Watcher,
         clock: Clock = time.monotonic,
+        valid: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
         self._key = key
         self._watcher = watcher
         self._clock = clock
+        self._valid = valid
         self._told: float | None = None
 
     def look_up(self, call: RerankCall, documents: Sequence[Document]) -> list[Known | None]:
         """What is known of each document; nothing of any where the cache fails."""
         try:
+            if not self._valid():
+                return [None] * len(documents)
             keys = self._keys(call, documents)
             found = self._store.get([*keys, *(key + _CUT for key in keys)])
             if len(found) != 2 * len(keys):
@@ -89,6 +95,9 @@ class KnownScores:
     def keep(self, call: RerankCall, scores: Sequence[tuple[Document, Known]]) -> None:
         """Keep scores, each beside what was read of its document."""
         try:
+            # Looked at after the scores were computed: they may be of other weights than these.
+            if not self._valid():
+                return
             keys = self._keys(call, [document for document, _ in scores])
             named = zip(keys, (known for _, known in scores), strict=True)
             self._store.put({key + _CUT if own.cut else key: own.score for key, own in named})

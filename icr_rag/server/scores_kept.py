@@ -19,6 +19,12 @@ def scores_in(cache: ScoreCache) -> OpenScores:
             raise ConfigError(
                 f"a {type(reranker).__name__} has no keys for its scores; leave out score_cache"
             )
-        return KnownScores(cache, ScoreKeys.of(reranker), watcher)
+        engine = reranker.engine
+        with engine.lock:
+            began, keys = engine.identity_at_a_glance(), ScoreKeys.of(reranker)
+        # The model may be the caller's, who trains it or switches its adapters meanwhile.
+        return KnownScores(
+            cache, keys, watcher, valid=lambda: engine.identity_at_a_glance() == began
+        )
 
     return opened
