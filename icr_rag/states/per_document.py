@@ -17,7 +17,7 @@ from icr_rag.states.gather import gather_batch
 #: Columns held at once, as a multiple of the tokens that may be run at once: few of them are run.
 _WIDER = 4
 #: Most tokens of padding behind the tails of a group. They are run as all others, and a pass of its
-#: own costs about as much as so many (SmolLM2-135M in bfloat16 on one CPU thread: about 50).
+#: own should cost about as much as so many; `benchmarks/together.py` shows what comes of it.
 _PADDING = 64
 
 
